@@ -1,0 +1,28 @@
+"""Refusing unknown keywords with the nearest known name. It knows nothing of their meaning."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+from aquila2_runtime.errors import UnknownParameterError
+
+
+def reject_unknown(given: Iterable[str], known: Collection[str], where: str) -> None:
+    """Raise for the first keyword that is not known.
+
+    Args:
+        given: Keywords as the caller wrote them.
+        known: Keywords that exist.
+        where: What takes them, for the message (for example ``"SamplingParams"``).
+
+    Raises:
+        UnknownParameterError: A keyword is not known; the nearest known one is suggested.
+    """
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
+            raise UnknownParameterError(
+                f"{where} has no parameter {name!r}.", parameter=name, hint=hint
+            )
