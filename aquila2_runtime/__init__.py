@@ -1,0 +1,104 @@
+"""The public names of the runtime; importing them imports neither torch nor transformers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aquila2_runtime.conversation import Message
+from aquila2_runtime.errors import (
+    Aquila2Error,
+    CheckpointError,
+    ConfigError,
+    ContextOverflowError,
+    DownloadError,
+    EngineBusyError,
+    EngineClosedError,
+    EngineDeadError,
+    EngineError,
+    GenerationError,
+    InsufficientMemoryError,
+    InvalidLoadOptionError,
+    InvalidPromptError,
+    InvalidRequestError,
+    InvalidSamplingParamsError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    OutOfMemoryError,
+    RequestTimeoutError,
+    TemplateError,
+    TokenizerError,
+    UnknownParameterError,
+    UnsupportedContentError,
+    WeightsError,
+)
+from aquila2_runtime.lease import ModelFacts, RuntimeLease
+from aquila2_runtime.outputs import (
+    CompletionOutput,
+    Delta,
+    FinishReason,
+    RequestOutput,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
+from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.version import __version__
+
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.register import register
+    from aquila2_runtime.runtime import Aquila2Runtime
+
+__all__ = [
+    "Aquila2Error",
+    "Aquila2Runtime",
+    "CheckpointError",
+    "CompletionOutput",
+    "ConfigError",
+    "ContextOverflowError",
+    "Delta",
+    "DownloadError",
+    "EngineBusyError",
+    "EngineClosedError",
+    "EngineDeadError",
+    "EngineError",
+    "FinishReason",
+    "GenerationError",
+    "InsufficientMemoryError",
+    "InvalidLoadOptionError",
+    "InvalidPromptError",
+    "InvalidRequestError",
+    "InvalidSamplingParamsError",
+    "Message",
+    "MissingDependencyError",
+    "ModelFacts",
+    "ModelNotFoundError",
+    "OutOfMemoryError",
+    "RequestOutput",
+    "RequestTimeoutError",
+    "RuntimeLease",
+    "SamplingParams",
+    "TemplateError",
+    "Timings",
+    "TokenLogprob",
+    "TokenizerError",
+    "UnknownParameterError",
+    "UnsupportedContentError",
+    "Usage",
+    "WeightsError",
+    "__version__",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the runtime, and with it what it needs, when it is first asked for."""
+    if name == "Aquila2Runtime":
+        from aquila2_runtime.runtime import Aquila2Runtime
+
+        return Aquila2Runtime
+    if name == "register":
+        from aquila2_runtime.checkpoint.register import register
+
+        return register
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,7 @@
+"""``python -m aquila2_runtime.cli`` is ``aquila2``."""
+
+from __future__ import annotations
+
+from aquila2_runtime.cli import main
+
+main()

@@ -1,0 +1,164 @@
+"""Decoder: the Llama forward pass over paged keys and values. It knows no requests and no ids' text.
+
+Aquila2's architecture is Llama's: RMSNorm before each block, rotary positions on queries and keys
+(the halves of a head rotated against each other), grouped key/value heads, SwiGLU, no biases.
+The norm multiplies in fp32 and rounds once, as the released Aquila code does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from aquila2_runtime.engine.attention import AttentionPlan, PagedKVCache
+
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.config import ModelConfig
+
+Projection = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Layer:
+    input_norm: torch.Tensor
+    qkv: Projection
+    output: Projection
+    post_norm: torch.Tensor
+    gate_up: Projection
+    down: Projection
+
+
+class Decoder:
+    """The model's forward pass, its projections fused where their weights are plain.
+
+    Args:
+        model: A loaded ``LlamaForCausalLM``. Its projections are taken over and fused layer by
+            layer (the module is emptied as it goes, so memory never holds two copies).
+        config: The checkpoint's facts.
+        max_positions: Positions the rotary table covers.
+    """
+
+    def __init__(self, model: torch.nn.Module, config: ModelConfig, max_positions: int) -> None:
+        self.config = config
+        inner = model.get_submodule("model")
+        self._embedding = _parameter(inner, "embed_tokens.weight")
+        self._final_norm = _parameter(inner, "norm.weight")
+        self._layers = [
+            _take_layer(inner.get_submodule(f"layers.{index}")) for index in range(config.num_layers)
+        ]
+        self._head = _projection(model.get_submodule("lm_head"))
+        self._cos, self._sin = rotary_table(config, max_positions, self._embedding.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return self._embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the hidden states."""
+        return self._embedding.dtype
+
+    @torch.inference_mode()
+    def forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: PagedKVCache, plan: AttentionPlan
+    ) -> torch.Tensor:
+        """Compute a step's hidden states and store its keys and values.
+
+        Args:
+            ids: Token ids, all requests' rows in one line. ``[rows]``.
+            positions: Their positions. ``[rows]``.
+            cache: Keys and values.
+            plan: What each row may see.
+
+        Returns:
+            Hidden states before the final norm. ``[rows, hidden]``.
+        """
+        config = self.config
+        rows = ids.shape[0]
+        cos, sin = self._cos[positions, None, :], self._sin[positions, None, :]
+        split = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
+        hidden = F.embedding(ids, self._embedding)
+        for index, layer in enumerate(self._layers):
+            normed = self._norm(hidden, layer.input_norm)
+            qkv = layer.qkv(normed).view(rows, -1, config.head_dim)
+            query, key, value = qkv.split(split, dim=1)
+            mixed = cache.attend(index, _rotate(query, cos, sin), _rotate(key, cos, sin), value, plan)
+            hidden = hidden + layer.output(mixed.reshape(rows, -1))
+            normed = self._norm(hidden, layer.post_norm)
+            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
+            hidden = hidden + layer.down(F.silu(gate) * up)
+        return hidden
+
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Turn hidden states ``[rows, hidden]`` into fp32 logits ``[rows, vocab]``."""
+        return self._head(self._norm(hidden, self._final_norm)).float()
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if hidden.dtype == torch.float32:
+            return F.rms_norm(hidden, weight.shape, weight, self.config.rms_norm_eps)
+        wide = hidden.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.config.rms_norm_eps)
+        return (weight.float() * (wide * scale)).to(hidden.dtype)
+
+
+def rotary_table(
+    config: ModelConfig, max_positions: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of every position. Each ``[max_positions, head_dim / 2]``, fp32.
+
+    Linear scaling divides positions by the factor (Chen et al., 2023, position interpolation).
+    """
+    half = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
+    inverse = 1.0 / (config.rope_theta**half) / config.rope_factor
+    angles = torch.outer(torch.arange(max_positions).float(), inverse)
+    return angles.cos().to(device), angles.sin().to(device)
+
+
+def _rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate ``[rows, heads, head_dim]`` by ``[rows, 1, head_dim / 2]``, in fp32."""
+    first, second = states.float().chunk(2, dim=-1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return turned.to(states.dtype)
+
+
+def _take_layer(layer: torch.nn.Module) -> _Layer:
+    attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
+    taken = _Layer(
+        input_norm=_parameter(layer, "input_layernorm.weight"),
+        qkv=_fuse(attention, "q_proj", "k_proj", "v_proj"),
+        output=_projection(attention.get_submodule("o_proj")),
+        post_norm=_parameter(layer, "post_attention_layernorm.weight"),
+        gate_up=_fuse(mlp, "gate_proj", "up_proj"),
+        down=_projection(mlp.get_submodule("down_proj")),
+    )
+    return taken
+
+
+def _fuse(parent: torch.nn.Module, *names: str) -> Projection:
+    """Several projections of one input as one; quantized ones are called one after the other."""
+    modules = [parent.get_submodule(name) for name in names]
+    if all(type(module) is torch.nn.Linear for module in modules):
+        with torch.no_grad():
+            weight = torch.cat([_parameter(module, "weight") for module in modules])
+        for name in names:
+            # Freed here: the fused copy takes over, and the next layer needs the room.
+            delattr(parent, name)
+        return lambda states: F.linear(states, weight)
+    return lambda states: torch.cat([module(states) for module in modules], dim=-1)
+
+
+def _projection(module: torch.nn.Module) -> Projection:
+    if type(module) is torch.nn.Linear:
+        weight = _parameter(module, "weight")
+        return lambda states: F.linear(states, weight)
+    return module
+
+
+def _parameter(module: torch.nn.Module, name: str) -> torch.Tensor:
+    return module.get_parameter(name).detach()

@@ -1,0 +1,50 @@
+"""What an exception out of a step means: the request's fault, a lack of memory, or the end."""
+
+from __future__ import annotations
+
+import torch
+
+from aquila2_runtime.errors import Aquila2Error, GenerationError, OutOfMemoryError
+
+# After a device-side assert or a lost device every later CUDA call fails too.
+_FATAL_PHRASES = ("cuda error", "device-side assert", "cublas_status_execution_failed")
+_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_fatal(error: Exception) -> bool:
+    """Whether the device is lost, so that no later step can succeed."""
+    text = str(error).lower()
+    if not isinstance(error, RuntimeError) or _is_memory(error):
+        return False
+    return any(phrase in text for phrase in _FATAL_PHRASES)
+
+
+def failure_of(error: Exception) -> Aquila2Error:
+    """Turn an exception of one request's step into the error its reader gets."""
+    if isinstance(error, Aquila2Error):
+        return error
+    if _is_memory(error):
+        empty_device_cache()
+        failure: Aquila2Error = OutOfMemoryError(
+            f"The device ran out of memory on this request: {error}",
+            hint="Shorten the prompt, or load with a smaller kv_cache_memory, max_num_seqs or "
+            'max_model_len, or with quantization="nf4".',
+        )
+    else:
+        failure = GenerationError(f"This request failed: {type(error).__name__}: {error}")
+    # Without its traceback, whose frames would keep the step's tensors alive.
+    failure.__cause__ = error.with_traceback(None)
+    return failure
+
+
+def empty_device_cache() -> None:
+    """Give memory that torch keeps for itself back to the device; does nothing without one."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _is_memory(error: Exception) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return any(phrase in text for phrase in _MEMORY_PHRASES)

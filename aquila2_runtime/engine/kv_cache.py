@@ -1,0 +1,155 @@
+"""BlockPool: which KV blocks are free, held or reusable as a prefix. It holds numbers, no tensors.
+
+A block keeps the keys and values of ``block_size`` consecutive tokens of every layer. Block 0 is
+never handed out: padded block tables point at it.
+
+Full blocks are entered into a prefix index, a tree whose edges are the blocks' token ids. A lookup
+compares the ids themselves, so two texts never share a block by a collision of hashes, and each
+``cache_key`` (salt, adapter) has a root of its own. A block nobody holds stays in the index until
+its place is needed; the least recently used goes first, and leaves before their parents.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+_Edge = tuple[int | tuple[str, ...], tuple[int, ...]]
+
+
+class BlockPool:
+    """Hands out, shares and takes back blocks.
+
+    Args:
+        num_blocks: Blocks that can be held (block 0 comes on top).
+        block_size: Tokens per block.
+        prefix_cache: Whether full blocks are kept for later requests.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int, *, prefix_cache: bool = True) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.prefix_cache = prefix_cache
+        self._references = [0] * (num_blocks + 1)
+        # Free blocks, least recently used first; the keys are block numbers.
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_blocks + 1))
+        self._edges: dict[_Edge, int] = {}  # (parent node, ids) -> node
+        self._node_block: dict[int, int] = {}  # node -> block
+        self._block_node: dict[int, tuple[int, _Edge]] = {}  # block -> its node and edge
+        self._next_node = 1
+        self._num_cached = 0
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that can be handed out, reusable ones included."""
+        return len(self._free)
+
+    @property
+    def num_in_use(self) -> int:
+        """Blocks held by requests."""
+        return self.num_blocks - len(self._free)
+
+    @property
+    def num_cached(self) -> int:
+        """Free blocks that hold a reusable prefix."""
+        return self._num_cached
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """Blocks that ``num_tokens`` tokens need."""
+        return -(-num_tokens // self.block_size)
+
+    def match(
+        self, token_ids: Sequence[int], cache_key: tuple[str, ...]
+    ) -> tuple[list[int], list[int]]:
+        """Find the longest cached prefix, leaving at least one token to compute.
+
+        Returns:
+            The blocks and their index nodes, in order; nothing is held yet.
+        """
+        blocks: list[int] = []
+        nodes: list[int] = []
+        if not self.prefix_cache:
+            return blocks, nodes
+        parent: int | tuple[str, ...] = cache_key
+        size = self.block_size
+        for start in range(0, len(token_ids) - size, size):
+            node = self._edges.get((parent, tuple(token_ids[start : start + size])))
+            if node is None:
+                break
+            blocks.append(self._node_block[node])
+            nodes.append(node)
+            parent = node
+        return blocks, nodes
+
+    def hold(self, blocks: Sequence[int]) -> None:
+        """Add a reference to each of these (matched) blocks."""
+        for block in blocks:
+            if self._references[block] == 0:
+                del self._free[block]
+                self._num_cached -= block in self._block_node
+            self._references[block] += 1
+
+    def free_beside(self, blocks: Sequence[int]) -> int:
+        """Blocks that could still be handed out once these (matched) ones were held."""
+        return len(self._free) - sum(1 for block in blocks if self._references[block] == 0)
+
+    def allocate(self, count: int) -> list[int] | None:
+        """Hand out blocks, the least recently used first, or None if there are not enough."""
+        if count > len(self._free):
+            return None
+        taken: list[int] = []
+        for _ in range(count):
+            block, _ = self._free.popitem(last=False)
+            self._forget(block)
+            self._references[block] = 1
+            taken.append(block)
+        return taken
+
+    def release(self, blocks: Sequence[int]) -> None:
+        """Give references back; the last block first, so that leaves are reused before parents."""
+        for block in reversed(blocks):
+            self._references[block] -= 1
+            if self._references[block] == 0:
+                self._free[block] = None
+                if block in self._block_node:
+                    self._num_cached += 1
+                else:
+                    self._free.move_to_end(block, last=False)
+
+    def enter(
+        self,
+        token_ids: Sequence[int],
+        num_computed: int,
+        blocks: Sequence[int],
+        nodes: list[int],
+        cache_key: tuple[str, ...],
+    ) -> None:
+        """Enter a request's newly full blocks into the index; extends ``nodes`` in place."""
+        if not self.prefix_cache:
+            return
+        size = self.block_size
+        for index in range(len(nodes), num_computed // size):
+            parent: int | tuple[str, ...] = nodes[index - 1] if index else cache_key
+            edge: _Edge = (parent, tuple(token_ids[index * size : (index + 1) * size]))
+            node = self._edges.get(edge)
+            if node is None:
+                node = self._next_node
+                self._next_node += 1
+                block = blocks[index]
+                self._edges[edge] = node
+                self._node_block[node] = block
+                self._block_node[block] = (node, edge)
+            nodes.append(node)
+
+    def clear(self) -> None:
+        """Forget every reusable prefix; blocks that are held stay held."""
+        for block in list(self._block_node):
+            self._forget(block)
+
+    def _forget(self, block: int) -> None:
+        entry = self._block_node.pop(block, None)
+        if entry is not None:
+            self._num_cached -= self._references[block] == 0
+            node, edge = entry
+            del self._edges[edge]
+            del self._node_block[node]

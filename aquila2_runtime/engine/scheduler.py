@@ -1,0 +1,151 @@
+"""Scheduler: which tokens of which requests the next step computes. Pure policy, no tensors.
+
+Requests that decode come first, one token each; what is left of the step's token budget goes to
+prompts in order of arrival, so that a long prompt delays the others by at most one chunk a step.
+A request is admitted when its whole prompt finds blocks. When a decoding request needs a block and
+none is free, the youngest request gives all of its blocks back and is computed again later
+(preemption by recompute); its ids stay what they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+
+from aquila2_runtime.engine.kv_cache import BlockPool
+from aquila2_runtime.engine.request import Request, Status
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scheduled:
+    """Tokens ``start`` to ``start + count`` of one request, computed in this step.
+
+    Attributes:
+        samples: Whether the step ends at the request's newest token, so that a next is chosen.
+    """
+
+    request: Request
+    start: int
+    count: int
+
+    @property
+    def samples(self) -> bool:
+        """Whether the chunk reaches the newest token, so that the next one is chosen."""
+        return self.start + self.count == len(self.request.token_ids)
+
+
+class Scheduler:
+    """Owns the queue, the running requests and their blocks.
+
+    Args:
+        pool: The KV blocks.
+        max_num_seqs: Most requests on the device at once.
+        max_step_tokens: Most tokens a step computes.
+    """
+
+    def __init__(self, pool: BlockPool, *, max_num_seqs: int, max_step_tokens: int) -> None:
+        self.pool = pool
+        self.waiting: deque[Request] = deque()
+        self.running: list[Request] = []
+        self.preemptions = 0
+        self._max_num_seqs = max_num_seqs
+        self._max_step_tokens = max(max_step_tokens, max_num_seqs)
+
+    def add(self, request: Request) -> None:
+        """Queue a request behind the others."""
+        self.waiting.append(request)
+
+    def schedule(self) -> list[Scheduled]:
+        """Choose the next step's work: decoding requests first, then chunks of prompts."""
+        plan: list[Scheduled] = []
+        budget = self._max_step_tokens
+        for request in list(self.running):
+            # A request preempted for an earlier one in this loop is no longer running.
+            if request.decoding and request.status is Status.RUNNING and self._grow(request):
+                plan.append(Scheduled(request, request.num_computed, 1))
+                budget -= 1
+        plan = [item for item in plan if item.request.status is Status.RUNNING]
+        for request in self.running:
+            if budget > 0 and not request.decoding:
+                budget -= self._chunk(request, budget, plan)
+        while self.waiting and budget > 0 and self._admit(self.waiting[0]):
+            request = self.waiting.popleft()
+            budget -= self._chunk(request, budget, plan)
+        return plan
+
+    def computed(self, item: Scheduled) -> None:
+        """Note that a scheduled chunk has run; its full blocks become reusable."""
+        request = item.request
+        request.num_computed = item.start + item.count
+        self.pool.enter(
+            request.token_ids,
+            request.num_computed,
+            request.blocks,
+            request.nodes,
+            request.spec.cache_key,
+        )
+
+    def end(self, request: Request) -> None:
+        """Take a request out, wherever it stands, and give its blocks back."""
+        if request.status is Status.RUNNING:
+            self.running.remove(request)
+        elif request.status is Status.WAITING:
+            self.waiting.remove(request)
+        request.status = Status.ENDED
+        self._give_back(request)
+
+    def _chunk(self, request: Request, budget: int, plan: list[Scheduled]) -> int:
+        count = min(budget, len(request.token_ids) - request.num_computed)
+        plan.append(Scheduled(request, request.num_computed, count))
+        return count
+
+    def _admit(self, request: Request) -> bool:
+        """Give a waiting request blocks for all of its tokens and the next one, or leave it."""
+        if len(self.running) >= self._max_num_seqs:
+            return False
+        blocks: list[int] = []
+        nodes: list[int] = []
+        if not request.wants_prompt_logprobs:
+            blocks, nodes = self.pool.match(request.token_ids, request.spec.cache_key)
+        needed = self.pool.blocks_for(len(request.token_ids) + 1) - len(blocks)
+        if needed > self.pool.free_beside(blocks):
+            return False
+        self.pool.hold(blocks)
+        fresh = self.pool.allocate(needed) or []
+        request.blocks = blocks + fresh
+        request.nodes = nodes
+        request.num_computed = len(blocks) * self.pool.block_size
+        if request.num_cached is None:
+            request.num_cached = request.num_computed
+        request.status = Status.RUNNING
+        request.mark_started()
+        self.running.append(request)
+        return True
+
+    def _grow(self, request: Request) -> bool:
+        """Make room for the newest token's keys and values, preempting the youngest if need be."""
+        while self.pool.blocks_for(len(request.token_ids)) > len(request.blocks):
+            fresh = self.pool.allocate(1)
+            if fresh is not None:
+                request.blocks += fresh
+                continue
+            # By arrival, not by admission: the oldest request always gets on, so none starves.
+            youngest = max(self.running, key=lambda other: other.request_id)
+            self._preempt(youngest)
+            if youngest is request:
+                return False
+        return True
+
+    def _preempt(self, request: Request) -> None:
+        self.preemptions += 1
+        self.running.remove(request)
+        self._give_back(request)
+        request.num_computed = 0
+        request.prompt_logprobs = []
+        request.status = Status.WAITING
+        self.waiting.appendleft(request)
+
+    def _give_back(self, request: Request) -> None:
+        self.pool.release(request.blocks)
+        request.blocks = []
+        request.nodes = []

@@ -1,0 +1,320 @@
+"""TorchEngine: the one thread that owns a model and steps it. It knows no text and no templates.
+
+The thread loads the weights, runs every step and frees the memory, because OpenMP keeps a pool of
+workers per thread that has run torch: loading in one thread and running in another halves the
+speed on CPU. Callers only leave notes (a request, an abort, a close) and are woken by mailboxes.
+Notes go through a ``SimpleQueue``, the one queue that may be written from a finalizer: a reader
+that is garbage-collected leaves its abort there, whatever lock its thread happens to hold.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import gc
+import itertools
+import logging
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished
+from aquila2_runtime.engine.faults import empty_device_cache, failure_of, is_fatal
+from aquila2_runtime.engine.handle import Mailbox, RequestHandle
+from aquila2_runtime.engine.request import Request, Status
+from aquila2_runtime.errors import (
+    EngineBusyError,
+    EngineClosedError,
+    EngineDeadError,
+    GenerationError,
+)
+from aquila2_runtime.outputs import FinishReason
+
+if TYPE_CHECKING:
+    from aquila2_runtime.engine.runner import Chosen, Runner
+    from aquila2_runtime.engine.scheduler import Scheduled, Scheduler
+
+_log = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 4_096
+_JOIN_SECONDS: Final = 30.0
+
+# What the thread makes when it starts: the runner (with the weights) and the scheduler (with the
+# blocks sized to the memory the weights left).
+Build = Callable[[], tuple["Runner", "Scheduler"]]
+
+
+class TorchEngine(Engine):
+    """Runs a model in a thread of its own.
+
+    Args:
+        build: Called once in the engine's thread; loads the model.
+        name: For the thread and the log.
+
+    Raises:
+        Aquila2Error: Whatever ``build`` raises; nothing is kept then.
+    """
+
+    def __init__(self, build: Build, *, name: str) -> None:
+        self.name = name
+        self._pid = os.getpid()
+        # A request to take in, the number of one to abort, something to call, or None to stop.
+        self._notes: queue.SimpleQueue[Request | int | Callable[[], None] | None]
+        self._notes = queue.SimpleQueue()
+        self._closing = False
+        self._death: BaseException | None = None
+        self._ids = itertools.count(1)
+        self._live: dict[int, Request] = {}
+        self._stats = EngineStats()
+        self._steps = self._tokens = self._decode_steps = self._decode_rows = self._cached = 0
+        self._loaded = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(
+            target=self._main, args=(build,), name=f"aquila2 {name}", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._loaded.wait()
+        except BaseException:
+            self._notes.put(None)  # interrupted: what is being loaded is given up when it is there
+            raise
+        if self._death is not None:
+            self._thread.join()
+            raise self._death
+        # A daemon thread inside torch while the interpreter is torn down can crash the process.
+        _engines.add(self)
+
+    # What callers do: leave a note and return.
+
+    def submit(self, request: EngineRequest) -> RequestHandle:
+        """Queue a request and return at once (see ``Engine.submit``)."""
+        self._check_process()
+        self._check_alive()
+        if self._notes.qsize() + self._stats.waiting >= MAX_WAITING:
+            raise EngineBusyError(
+                f"{MAX_WAITING} requests are waiting already.",
+                hint="Try again later, or send fewer at once.",
+            )
+        mailbox = Mailbox(quiet=request.quiet, bell=request.bell)
+        entry = Request(next(self._ids), request, mailbox)
+        handle = RequestHandle(self, entry.request_id, mailbox)
+        self._notes.put(entry)
+        if self._ended.is_set():
+            # The thread ended between the check and the note; it will not read this one.
+            self._refuse_notes()
+        return handle
+
+    def abort(self, request_id: int) -> None:
+        """End a request within two steps; unknown or finished ids are ignored."""
+        self._notes.put(request_id)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Have the engine's thread call something between steps; safe from a finalizer."""
+        self._notes.put(function)
+
+    def stats(self) -> EngineStats:
+        """Return the counts of this moment."""
+        stats = self._stats
+        return dataclasses.replace(stats, waiting=stats.waiting + self._notes.qsize())
+
+    @property
+    def healthy(self) -> bool:
+        """Whether requests are served."""
+        return self._death is None and not self._closing and self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop the thread, end its requests with EngineClosedError, free memory. Idempotent."""
+        if os.getpid() != self._pid:
+            return
+        self._closing = True
+        self._notes.put(None)
+        if self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_SECONDS)
+        _engines.discard(self)
+
+    # What the thread does. ``step`` is the table of contents.
+
+    def _main(self, build: Build) -> None:
+        try:
+            runner, scheduler = build()
+        except BaseException as error:  # handed to the constructor, in the caller's thread
+            self._death = error
+            return
+        finally:
+            self._loaded.set()
+        try:
+            while self._listen(scheduler):
+                self._step(runner, scheduler)
+        except Exception as error:
+            _log.exception("engine %s failed for good", self.name)
+            # Without its traceback, whose frames would keep the weights alive.
+            self._death = error.with_traceback(None)
+        finally:
+            del runner, scheduler
+            gc.collect()
+            empty_device_cache()
+            self._end_all()
+
+    def _step(self, runner: Runner, scheduler: Scheduler) -> None:
+        self._expire(scheduler)
+        scheduled = scheduler.schedule()
+        chosen = self._run(runner, scheduler, scheduled)
+        for item in scheduled:
+            if item.request.status is Status.RUNNING:
+                scheduler.computed(item)
+        self._deliver(scheduler, chosen)
+        self._count(scheduler, scheduled)
+
+    def _listen(self, scheduler: Scheduler) -> bool:
+        """Take in notes; sleep while there is nothing to do. False when it is time to stop."""
+        busy = bool(scheduler.running or scheduler.waiting)
+        while True:
+            try:
+                note = self._notes.get(block=not busy)
+            except queue.Empty:
+                self._count(scheduler, ())
+                return True
+            busy = True  # take what else is there, then step
+            if note is None:
+                return False
+            if isinstance(note, Request):
+                self._live[note.request_id] = note
+                scheduler.add(note)
+            elif callable(note):
+                note()
+            elif (request := self._live.get(note)) is not None:
+                self._end(scheduler, request, FinishReason.ABORT)
+
+    def _expire(self, scheduler: Scheduler) -> None:
+        now = time.monotonic()
+        for request in (*scheduler.running, *scheduler.waiting):
+            if request.spec.deadline is not None and now >= request.spec.deadline:
+                self._end(scheduler, request, FinishReason.TIMEOUT)
+
+    def _run(
+        self, runner: Runner, scheduler: Scheduler, scheduled: Sequence[Scheduled]
+    ) -> list[Chosen]:
+        """Run a step; if it fails, find out whose fault it is by running each chunk alone."""
+        if not scheduled:
+            return []
+        try:
+            return runner.run(scheduled)
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            if len(scheduled) == 1:
+                self._fail(scheduler, scheduled[0].request, failure_of(error))
+                return []
+            _log.warning("a step of %d requests failed; running each alone", len(scheduled))
+        chosen: list[Chosen] = []
+        for item in scheduled:
+            chosen += self._run(runner, scheduler, [item])
+        return chosen
+
+    def _deliver(self, scheduler: Scheduler, chosen: Sequence[Chosen]) -> None:
+        for choice in chosen:
+            request = choice.request
+            if choice.failure is not None:
+                self._fail(scheduler, request, GenerationError(choice.failure))
+                continue
+            if request.sample_row is not None:
+                request.sample_row.append(choice.token_id)
+            if request.num_generated == 0 and request.spec.params.prompt_logprobs is not None:
+                request.mailbox.put_prompt_logprobs(request.prompt_logprobs)
+            finished = request.accept(choice.token_id, choice.logprob)
+            if finished is not None:
+                self._retire(scheduler, request)
+                request.mailbox.finish(finished)
+
+    def _end(self, scheduler: Scheduler, request: Request, reason: FinishReason) -> None:
+        self._retire(scheduler, request)
+        request.mailbox.finish(Finished(reason))
+
+    def _fail(self, scheduler: Scheduler, request: Request, error: BaseException) -> None:
+        self._retire(scheduler, request)
+        request.mailbox.fail(error)
+
+    def _retire(self, scheduler: Scheduler, request: Request) -> None:
+        """Free a request's blocks and count it out before its reader hears that it ended."""
+        scheduler.end(request)
+        self._cached += request.num_cached or 0
+        self._live.pop(request.request_id, None)
+        self._count(scheduler, ())
+
+    def _count(self, scheduler: Scheduler, scheduled: Sequence[Scheduled]) -> None:
+        if scheduled:
+            self._steps += 1
+            self._tokens += sum(item.count for item in scheduled)
+            decoded = sum(1 for item in scheduled if item.start >= item.request.num_prompt)
+            self._decode_steps += bool(decoded)
+            self._decode_rows += decoded
+        pool = scheduler.pool
+        self._stats = EngineStats(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            blocks_in_use=pool.num_in_use,
+            blocks_total=pool.num_blocks,
+            blocks_cached=pool.num_cached,
+            steps=self._steps,
+            tokens_computed=self._tokens,
+            decode_steps=self._decode_steps,
+            decode_rows=self._decode_rows,
+            cached_tokens=self._cached,
+            preemptions=scheduler.preemptions,
+        )
+
+    def _end_all(self) -> None:
+        """The last thing the thread does: nobody is left waiting."""
+        self._closing = True
+        self._stats = EngineStats(blocks_total=self._stats.blocks_total)
+        for request in self._live.values():
+            request.mailbox.fail(self._last_word())
+        self._live.clear()
+        self._ended.set()
+        self._refuse_notes()
+
+    def _refuse_notes(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                note = self._notes.get_nowait()
+                if isinstance(note, Request):
+                    note.mailbox.fail(self._last_word())
+
+    # Checks
+
+    def _last_word(self) -> EngineDeadError | EngineClosedError:
+        if self._death is not None:
+            return EngineDeadError(
+                f"The engine of {self.name} failed: {self._death}",
+                hint="Close the runtime and load the checkpoint again.",
+            )
+        return EngineClosedError(
+            f"The runtime of {self.name} was closed.", hint="Load the checkpoint again."
+        )
+
+    def _check_alive(self) -> None:
+        if self._death is not None or self._closing:
+            raise self._last_word()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise EngineClosedError(
+                f"The runtime of {self.name} was loaded in another process; "
+                "its thread does not exist in this forked one.",
+                hint='Load the checkpoint here, or start the process with "spawn".',
+            )
+
+
+_engines: weakref.WeakSet[TorchEngine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_engines() -> None:
+    for engine in list(_engines):
+        with contextlib.suppress(Exception):
+            engine.close()

@@ -1,0 +1,254 @@
+"""Answer: one request's ids becoming text, and the three ways to read it. It knows no messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import TYPE_CHECKING
+
+from aquila2_runtime.detokenizer import IncrementalDetokenizer, StopChecker
+from aquila2_runtime.engine.base import Chunk, EngineRequest, Finished, IdLogprob, Started
+from aquila2_runtime.errors import Aquila2Error, RequestTimeoutError
+from aquila2_runtime.outputs import (
+    CompletionOutput,
+    Delta,
+    FinishReason,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from aquila2_runtime.engine.handle import RequestHandle
+    from aquila2_runtime.tokenizer import Aquila2Tokenizer
+
+
+class Answer:
+    """Turns chunks of ids into deltas of text, ending at the first stop string.
+
+    Whole, streamed and awaited answers are all read through this class, so they cannot disagree.
+
+    Args:
+        tokenizer: Of the checkpoint.
+        request: What the engine was asked.
+        notices: What was changed in the prompt on the caller's wish; told with the last delta.
+    """
+
+    def __init__(
+        self, tokenizer: Aquila2Tokenizer, request: EngineRequest, notices: tuple[str, ...] = ()
+    ) -> None:
+        params = request.params
+        self.token_ids: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+        self.finish_reason: FinishReason | None = None
+        self.stop_reason: str | int | None = None
+        self._tokenizer = tokenizer
+        self._request = request
+        self._notices = notices
+        self._detokenizer = IncrementalDetokenizer(tokenizer)
+        self._stops = StopChecker(params.stop_strings, include=params.include_stop_str_in_output)
+        self._pieces: list[str] = []
+        self._told = 0  # ids that went out with a delta
+        self._started: Started | None = None
+        self._submitted = time.monotonic()
+        self._total = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer has ended."""
+        return self.finish_reason is not None
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        return Usage(
+            prompt_tokens=len(self._request.prompt_token_ids),
+            completion_tokens=len(self.token_ids),
+            cached_tokens=self._started.cached_tokens if self._started else 0,
+        )
+
+    @property
+    def timings(self) -> Timings:
+        """Seconds spent, once done."""
+        if self._started is None:
+            return Timings(queued=self._total, total=self._total)
+        started = self._started
+        return Timings(queued=started.queued, first_token=started.first_token, total=self._total)
+
+    def feed(self, chunk: Chunk) -> Delta | None:
+        """Take new ids; return what can be shown, or None while there is nothing to say.
+
+        Raises:
+            RequestTimeoutError: The time limit passed before the first token.
+        """
+        if chunk.started is not None:
+            self._started = chunk.started
+        first_prompt_logprobs = None
+        if chunk.prompt_logprobs is not None:
+            described = (self._describe(entry) for entry in chunk.prompt_logprobs)
+            self.prompt_logprobs = first_prompt_logprobs = (None, *described)
+        pieces: list[str] = []
+        for position, token_id in enumerate(chunk.token_ids):
+            self.token_ids.append(token_id)
+            if chunk.logprobs:
+                self.logprobs.append(self._describe(chunk.logprobs[position]))
+            if self._take(token_id, pieces):
+                break
+        if not self.done and chunk.finished is not None:
+            self._finish(chunk.finished, pieces)
+        text = "".join(pieces)
+        if text:
+            self._pieces.append(text)
+        if not (text or self.done or first_prompt_logprobs):
+            return None
+        return self._delta(text, first_prompt_logprobs)
+
+    def output(self, index: int = 0) -> CompletionOutput:
+        """Return the whole answer, once done."""
+        return CompletionOutput(
+            index=index,
+            text="".join(self._pieces),
+            token_ids=tuple(self.token_ids),
+            finish_reason=self.finish_reason or FinishReason.ABORT,
+            stop_reason=self.stop_reason,
+            logprobs=self._logprobs_from(0),
+        )
+
+    def _take(self, token_id: int, pieces: list[str]) -> bool:
+        """Add one id's text; True when it completes a stop string."""
+        count, params = len(self.token_ids), self._request.params
+        if token_id in self._request.stop_ids and count > params.min_tokens:
+            return False  # it ends the answer and is no text; the engine says so in this chunk
+        shown, matched = self._stops.feed(
+            self._detokenizer.add(token_id), allow_stop=count >= params.min_tokens
+        )
+        pieces.append(shown)
+        if matched is None:
+            return False
+        self._end(FinishReason.STOP, matched)
+        return True
+
+    def _finish(self, finished: Finished, pieces: list[str]) -> None:
+        if finished.reason is FinishReason.TIMEOUT and not self.token_ids:
+            raise RequestTimeoutError(
+                "The time limit passed before the first token.",
+                parameter="timeout",
+                hint="Allow more time, or send fewer requests at once.",
+            )
+        shown, matched = self._stops.feed(self._detokenizer.finish(), allow_stop=True)
+        pieces.append(shown)
+        if matched is not None:
+            self._end(FinishReason.STOP, matched)
+            return
+        pieces.append(self._stops.flush())
+        self._end(finished.reason, finished.stop_reason)
+
+    def _end(self, reason: FinishReason, stop_reason: str | int | None) -> None:
+        self.finish_reason, self.stop_reason = reason, stop_reason
+        self._total = time.monotonic() - self._submitted
+
+    def _delta(
+        self, text: str, prompt_logprobs: tuple[TokenLogprob | None, ...] | None
+    ) -> Delta:
+        told, self._told = self._told, len(self.token_ids)
+        return Delta(
+            text=text,
+            token_ids=tuple(self.token_ids[told:]),
+            finish_reason=self.finish_reason,
+            stop_reason=self.stop_reason,
+            usage=self.usage if self.done else None,
+            logprobs=self._logprobs_from(told),
+            prompt_logprobs=prompt_logprobs,
+            timings=self.timings if self.done else None,
+            notices=self._notices if self.done else (),
+        )
+
+    def _logprobs_from(self, start: int) -> tuple[TokenLogprob, ...] | None:
+        if self._request.params.logprobs is None:
+            return None
+        return tuple(self.logprobs[start:])
+
+    def _describe(self, entry: IdLogprob) -> TokenLogprob:
+        text = self._tokenizer.token_text
+        return TokenLogprob(
+            token_id=entry.token_id,
+            token=text(entry.token_id),
+            logprob=entry.logprob,
+            top=tuple((token_id, text(token_id), logprob) for token_id, logprob in entry.top),
+        )
+
+
+def read_stream(handle: RequestHandle, answer: Answer) -> Generator[Delta]:
+    """Yield an answer's deltas; closing the generator aborts the request."""
+    try:
+        while not answer.done:
+            delta = answer.feed(handle.read())
+            if delta is not None:
+                yield delta
+    finally:
+        handle.abort()
+
+
+async def aread_stream(handle: RequestHandle, answer: Answer) -> AsyncGenerator[Delta]:
+    """Yield an answer's deltas without blocking the event loop; closing or cancelling aborts."""
+    try:
+        while not answer.done:
+            delta = answer.feed(await handle.aread())
+            if delta is not None:
+                yield delta
+    finally:
+        handle.abort()
+
+
+def read_all(pairs: Sequence[tuple[RequestHandle, Answer]], bell: threading.Event) -> None:
+    """Read answers to their ends as they come, so that each stops at its own stop string.
+
+    Args:
+        pairs: Handles with their answers.
+        bell: The bell that all of the requests ring.
+    """
+    left = list(pairs)
+    try:
+        while left:
+            bell.wait()
+            bell.clear()
+            for handle, answer in left:
+                chunk = handle.poll()
+                if chunk is not None:
+                    answer.feed(chunk)
+                    if answer.done:
+                        handle.abort()
+            left = [pair for pair in left if not pair[1].done]
+    finally:
+        for handle, _ in pairs:
+            handle.abort()
+
+
+async def aread_all(pairs: Sequence[tuple[RequestHandle, Answer]]) -> None:
+    """The same without blocking the event loop; cancelling aborts all."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for handle, answer in pairs:
+                group.create_task(_aread_one(handle, answer))
+    except* Aquila2Error as failures:
+        # One failure is the caller's; the group has cancelled the others.
+        raise _first(failures) from None
+
+
+async def _aread_one(handle: RequestHandle, answer: Answer) -> None:
+    async with contextlib.aclosing(aread_stream(handle, answer)) as deltas:
+        async for _ in deltas:
+            pass
+
+
+def _first(failures: BaseExceptionGroup[Aquila2Error]) -> Aquila2Error:
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, Aquila2Error):
+        raise error
+    return error

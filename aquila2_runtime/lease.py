@@ -1,0 +1,166 @@
+"""RuntimeLease: an adapter object's claim on a runtime that is loaded when first needed.
+
+It knows no framework and does no I/O before that. Frameworks copy and rebuild their model objects
+for every call; leases of equal options find the same runtime while any of them lives, so nothing is
+loaded twice and nothing leaks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from aquila2_runtime.errors import EngineClosedError
+from aquila2_runtime.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from aquila2_runtime.runtime import Aquila2Runtime
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is known of a checkpoint without loading its weights.
+
+    Attributes:
+        model: Its name.
+        template: Its chat template; None when it has none.
+        max_model_len: Tokens of prompt and answer together.
+        template_tokens: Tokens the template adds around one user message.
+    """
+
+    model: str
+    template: str | None
+    max_model_len: int
+    template_tokens: int
+
+
+class _Slot:
+    """One runtime for all leases of equal options; it lives as long as one of them does."""
+
+    def __init__(self, options: LoadOptions | None, runtime: Aquila2Runtime | None) -> None:
+        self.options = options
+        self.lock = threading.Lock()
+        self.runtime = runtime
+        self.facts: ModelFacts | None = None
+        self.leases: weakref.WeakSet[RuntimeLease] = weakref.WeakSet()
+
+
+class RuntimeLease:
+    """A claim on a runtime.
+
+    Args:
+        **options: The keywords of ``Aquila2Runtime.load``.
+
+    Raises:
+        UnknownParameterError: An option does not exist.
+        InvalidLoadOptionError: An option has a bad value.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        checked = LoadOptions.from_kwargs(**options)
+        with _slots_lock:
+            slot = _slots.get(checked)
+            if slot is None:
+                slot = _slots[checked] = _Slot(checked, None)
+            slot.leases.add(self)
+        self._slot: _Slot | None = slot
+
+    @classmethod
+    def of(cls, runtime: Aquila2Runtime) -> RuntimeLease:
+        """Wrap a runtime that is loaded already; closing the lease leaves it to its owner."""
+        lease = cls.__new__(cls)
+        lease._slot = _Slot(None, runtime)
+        lease._slot.leases.add(lease)
+        return lease
+
+    def runtime(self) -> Aquila2Runtime:
+        """Return the runtime, loading it if no equal lease has.
+
+        Raises:
+            EngineClosedError: The lease was closed.
+            Aquila2Error: Whatever loading raises.
+        """
+        slot = self._open()
+        with slot.lock:
+            if slot.runtime is None or (slot.options is not None and not slot.runtime.healthy):
+                from aquila2_runtime.runtime import Aquila2Runtime
+
+                if slot.options is None:
+                    raise EngineClosedError("This lease has no runtime.")
+                slot.runtime = Aquila2Runtime.from_options(slot.options)
+            return slot.runtime
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the runtime is there."""
+        return self._slot is not None and self._slot.runtime is not None
+
+    @property
+    def options(self) -> LoadOptions | None:
+        """The options; None when a loaded runtime was wrapped."""
+        return self._open().options
+
+    def facts(self) -> ModelFacts:
+        """Return what is known without weights; reads config.json and the tokenizer once.
+
+        Raises:
+            CheckpointError: The checkpoint is not on this machine, or its files are wrong.
+        """
+        slot = self._open()
+        with slot.lock:
+            if slot.facts is None:
+                from aquila2_runtime.facts import facts_of_options, facts_of_runtime
+
+                if slot.runtime is not None:
+                    slot.facts = facts_of_runtime(slot.runtime)
+                elif slot.options is not None:
+                    slot.facts = facts_of_options(slot.options)
+                else:
+                    raise EngineClosedError("This lease has no runtime.")
+            return slot.facts
+
+    def close(self) -> None:
+        """Give the claim back; the last one of equal options frees the weights. Idempotent."""
+        slot, self._slot = self._slot, None
+        if slot is None:
+            return
+        with _slots_lock:
+            slot.leases.discard(self)
+            last = not slot.leases
+            if last and slot.options is not None and _slots.get(slot.options) is slot:
+                del _slots[slot.options]
+        if last and slot.options is not None and slot.runtime is not None:
+            slot.runtime.close()
+
+    def __copy__(self) -> RuntimeLease:
+        """Return itself: copies of an adapter share one claim."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RuntimeLease:
+        """Return itself: copies of an adapter share one claim."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the options; the copy loads, or shares, where it is unpickled."""
+        options = self._open().options
+        if options is None:
+            msg = "A lease on a loaded runtime cannot be pickled; construct with model= instead."
+            raise TypeError(msg)
+        return _rebuild, (options.to_kwargs(),)
+
+    def _open(self) -> _Slot:
+        if self._slot is None:
+            raise EngineClosedError("This model was closed.", hint="Construct it again.")
+        return self._slot
+
+
+def _rebuild(options: dict[str, Any]) -> RuntimeLease:
+    return RuntimeLease(**options)
+
+
+_slots_lock = threading.Lock()
+# Weak values: when the last lease is collected, so is the slot, and with it its runtime, whose own
+# use of the weights is given back at its collection.
+_slots: weakref.WeakValueDictionary[LoadOptions, _Slot] = weakref.WeakValueDictionary()

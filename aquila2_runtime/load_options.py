@@ -1,0 +1,176 @@
+"""LoadOptions: what a caller may ask of loading, checked without any I/O. It loads nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from aquila2_runtime.errors import InvalidLoadOptionError
+from aquila2_runtime.keywords import reject_unknown
+
+# Called with the stage ("downloading", "checking", "loading", "ready"), done and total units.
+Progress = Callable[[str, int, int | None], None]
+
+_DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
+_QUANTIZATIONS: Final = ("nf4", "int8")
+_SOURCES: Final = ("huggingface", "modelscope")
+_DEVICE: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|B)?")
+_UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """The keywords of ``Aquila2Runtime.load``; equal options mean the same loaded model.
+
+    Attributes:
+        model: A released name in any letter case, ``owner/name``, or a directory.
+        quantization: None, "nf4" or "int8" (bitsandbytes).
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto", "float32", "float16" or "bfloat16".
+        max_model_len: Tokens of prompt and answer together; None is the checkpoint's context.
+        template: Name of a chat template; None takes the released checkpoint's own.
+        adapters: LoRA adapters by name (not yet supported).
+        revision: Branch, tag or commit on the hub.
+        source: "huggingface" or "modelscope"; None is huggingface.
+        cache_dir: Where downloads are kept; None is the hub client's own place.
+        allow_pickle: Whether ``.bin`` shards may be read (always by the restricted unpickler).
+        allow_unknown_tokenizer: Accept a tokenizer of a shape that is not known.
+        kv_cache_memory: Bytes for keys and values, as a number or like "4GiB".
+        kv_cache_dtype: Type of keys and values; None chooses by device.
+        max_num_seqs: Most requests computed at once.
+        prefix_cache: Whether later requests reuse the keys and values of shared prefixes.
+        speculation: Speculative decoding (not yet supported).
+        trailing_space: Append one space to prompts, as the reference's own predict() does.
+        strict_markers: Refuse role markers in message text instead of neutralising them.
+        progress: Called with stage, done and total while loading; not part of equality.
+
+    Raises:
+        InvalidLoadOptionError: A value has a wrong type or lies outside its range.
+    """
+
+    model: str
+    quantization: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    template: str | None = None
+    adapters: Mapping[str, str] | None = None
+    revision: str | None = None
+    source: str | None = None
+    cache_dir: str | None = None
+    allow_pickle: bool = True
+    allow_unknown_tokenizer: bool = False
+    kv_cache_memory: int | str | None = None
+    kv_cache_dtype: str | None = None
+    max_num_seqs: int | None = None
+    prefix_cache: bool | None = None
+    speculation: str | None = None
+    trailing_space: bool = False
+    strict_markers: bool = False
+    progress: Progress | None = dataclasses.field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check every option; nothing is looked up."""
+        if isinstance(self.model, os.PathLike):
+            object.__setattr__(self, "model", os.fspath(self.model))
+        if isinstance(self.cache_dir, os.PathLike):
+            object.__setattr__(self, "cache_dir", os.fspath(self.cache_dir))
+        if not isinstance(self.model, str) or not self.model.strip():
+            _fail("model", self.model, "a released name, owner/name or a directory")
+        _one_of("quantization", self.quantization, _QUANTIZATIONS, optional=True)
+        _one_of("dtype", self.dtype, _DTYPES)
+        _one_of("source", self.source, _SOURCES, optional=True)
+        _one_of("kv_cache_dtype", self.kv_cache_dtype, _DTYPES, optional=True)
+        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
+            _fail("device", self.device, '"auto", "cpu", "cuda" or "cuda:N"')
+        _count("max_model_len", self.max_model_len, 2, 1_000_000)
+        _count("max_num_seqs", self.max_num_seqs, 1, 1_024)
+        for name in ("template", "revision", "cache_dir"):
+            _text(name, getattr(self, name))
+        for name in ("allow_pickle", "allow_unknown_tokenizer", "trailing_space", "strict_markers"):
+            if not isinstance(getattr(self, name), bool):
+                _fail(name, getattr(self, name), "True or False")
+        if self.prefix_cache is not None and not isinstance(self.prefix_cache, bool):
+            _fail("prefix_cache", self.prefix_cache, "True, False or None")
+        object.__setattr__(self, "kv_cache_memory", _size(self.kv_cache_memory))
+        if self.adapters:
+            _fail("adapters", self.adapters, "None: LoRA adapters are not supported yet")
+        object.__setattr__(self, "adapters", None)
+        if self.speculation is not None:
+            _fail("speculation", self.speculation, "None: speculation is not supported yet")
+        if self.progress is not None and not callable(self.progress):
+            _fail("progress", self.progress, "a function of (stage, done, total) or None")
+
+    @classmethod
+    def from_kwargs(cls, **kwargs: Any) -> LoadOptions:
+        """Build from keywords of unknown origin.
+
+        Raises:
+            UnknownParameterError: A keyword is not an option; the nearest one is suggested.
+        """
+        reject_unknown(kwargs, OPTION_NAMES, "Aquila2Runtime.load")
+        return cls(**kwargs)
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, without ``progress``."""
+        fields = dataclasses.fields(self)
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields
+            if field.name != "progress" and getattr(self, field.name) != field.default
+        }
+
+    @property
+    def kv_cache_bytes(self) -> int | None:
+        """``kv_cache_memory`` in bytes."""
+        value = self.kv_cache_memory
+        return value if isinstance(value, int) else None
+
+
+OPTION_NAMES: Final = frozenset(field.name for field in dataclasses.fields(LoadOptions))
+
+
+def is_local(model: str) -> bool:
+    """Whether a model argument names a directory that exists; it then never means a hub."""
+    return Path(model).expanduser().is_dir()
+
+
+def _fail(name: str, value: object, allowed: str) -> NoReturn:
+    raise InvalidLoadOptionError(
+        f"{name}={value!r:.100} is not valid; it must be {allowed}.", parameter=name, value=value
+    )
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...], *, optional: bool = False) -> None:
+    if (value is None and optional) or (isinstance(value, str) and value in allowed):
+        return
+    _fail(name, value, "one of " + ", ".join(map(repr, allowed)) + (" or None" * optional))
+
+
+def _count(name: str, value: object, low: int, high: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        _fail(name, value, f"an integer from {low} to {high} or None")
+
+
+def _text(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        _fail(name, value, "a non-empty string or None")
+
+
+def _size(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+        number = int(float(found[1]) * _UNITS[found[2]])
+        if number > 0:
+            return number
+    _fail("kv_cache_memory", value, 'bytes as a positive integer, or like "512MiB" or "4GiB"')

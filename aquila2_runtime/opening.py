@@ -1,0 +1,130 @@
+"""From options to the parts of a runtime: find the checkpoint, read its facts, load its model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aquila2_runtime.checkpoint.config import read_config
+from aquila2_runtime.checkpoint.resolve import resolve
+from aquila2_runtime.errors import InvalidLoadOptionError, TokenizerError
+from aquila2_runtime.info import RuntimeInfo
+from aquila2_runtime.loading import attention_name, cache_bytes, load_model
+from aquila2_runtime.placement import BLOCK_SIZE, type_name
+from aquila2_runtime.prompts import PromptMaker
+from aquila2_runtime.registry import Use
+from aquila2_runtime.templates import get_template
+from aquila2_runtime.tokenizer import Aquila2Tokenizer
+
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint
+    from aquila2_runtime.load_options import LoadOptions
+    from aquila2_runtime.registry import LoadedModel
+
+
+def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo]:
+    """Do everything that ``Aquila2Runtime.load`` promises, cheapest checks first.
+
+    Raises:
+        Aquila2Error: Whatever is wrong; nothing stays loaded then.
+    """
+    given = None if options.template is None else get_template(options.template)
+    resolved = resolve(
+        options.model,
+        source=options.source,
+        revision=options.revision,
+        cache_dir=options.cache_dir,
+        allow_pickle=options.allow_pickle,
+        progress=options.progress,
+    )
+    config = read_config(resolved.path)
+    max_model_len = _max_model_len(options, config)
+    tokenizer = Aquila2Tokenizer.load(
+        resolved.path,
+        vocab_size=config.vocab_size,
+        allow_unknown=options.allow_unknown_tokenizer,
+    )
+    _check_ids(config, tokenizer, resolved)
+    template = given
+    if template is None and resolved.template is not None:
+        template = get_template(resolved.template)
+    prompts = PromptMaker(
+        tokenizer=tokenizer,
+        template=template,
+        max_model_len=max_model_len,
+        model=resolved.name,
+        trailing_space=options.trailing_space,
+        strict_markers=options.strict_markers,
+    )
+    use = load_model(options, resolved, config, tokenizer, max_model_len)
+    model = use.model
+    if model is None:
+        msg = "a use that was just acquired has its model"
+        raise RuntimeError(msg)
+    return use, prompts, _info(options, resolved, prompts, model)
+
+
+def _max_model_len(options: LoadOptions, config: ModelConfig) -> int:
+    asked = options.max_model_len
+    if asked is None:
+        return config.max_position
+    if asked > config.max_position:
+        raise InvalidLoadOptionError(
+            f"max_model_len={asked}, but the checkpoint was made for {config.max_position} tokens.",
+            parameter="max_model_len",
+            value=asked,
+            hint="Beyond that its answers are noise; use a checkpoint with a longer context.",
+        )
+    return asked
+
+
+def _check_ids(
+    config: ModelConfig, tokenizer: Aquila2Tokenizer, resolved: ResolvedCheckpoint
+) -> None:
+    """config.json and the tokenizer files must mean the same token by end of text."""
+    if tokenizer.eos_token_id != config.eos_token_id:
+        raise TokenizerError(
+            f"{resolved.path.name}: config.json says eos_token_id={config.eos_token_id}, but the "
+            f"tokenizer files say {tokenizer.eos_token_id}.",
+            parameter="eos_token_id",
+            value=config.eos_token_id,
+            hint="Files of two checkpoints are mixed, or added_tokens.json is missing.",
+        )
+
+
+def _info(
+    options: LoadOptions, resolved: ResolvedCheckpoint, prompts: PromptMaker, model: LoadedModel
+) -> RuntimeInfo:
+    placement, config = model.placement, model.config
+    reasons = dict(placement.reasons)
+    reasons["kv_cache_bytes"] = model.cache_reason
+    reasons["template"] = (
+        "asked for"
+        if options.template
+        else "the released model's own"
+        if prompts.template
+        else "none is known for this checkpoint; chat needs template="
+    )
+    reasons["max_model_len"] = "asked for" if options.max_model_len else "the checkpoint's context"
+    return RuntimeInfo(
+        model=resolved.name,
+        revision=resolved.revision,
+        source=resolved.source,
+        template=prompts.template.name if prompts.template else None,
+        context_length=config.max_position,
+        max_model_len=prompts.max_model_len,
+        device=str(placement.device),
+        dtype=type_name(placement.dtype),
+        quantization=options.quantization,
+        attention=attention_name(placement.device),
+        kv_cache_dtype=type_name(placement.kv_dtype),
+        kv_cache_bytes=cache_bytes(model),
+        kv_cache_tokens=model.num_blocks * BLOCK_SIZE,
+        block_size=BLOCK_SIZE,
+        weight_bytes=model.weight_bytes,
+        max_num_seqs=placement.max_num_seqs,
+        max_step_tokens=placement.max_step_tokens,
+        prefix_cache=placement.prefix_cache,
+        vocab_size=config.vocab_size,
+        reasons=reasons,
+    )

@@ -1,0 +1,189 @@
+"""PromptMaker: messages, text or ids into the exact ids a model sees. It submits nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Sequence
+from typing import Final
+
+from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.errors import (
+    ContextOverflowError,
+    InvalidPromptError,
+    InvalidRequestError,
+    PromptTooLongError,
+    TemplateError,
+)
+from aquila2_runtime.fitting import fit_messages
+from aquila2_runtime.templates import TEMPLATES, Template
+from aquila2_runtime.tokenizer import Aquila2Tokenizer
+
+FITS: Final = ("drop_oldest", "middle")
+MAX_MESSAGES: Final = 10_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prompt:
+    """The ids of a prompt and what was changed to make them."""
+
+    token_ids: tuple[int, ...]
+    notices: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PromptMaker:
+    """Renders prompts for one checkpoint under one template.
+
+    Attributes:
+        tokenizer: Of the checkpoint.
+        template: The chat template; None when the checkpoint has none.
+        max_model_len: Tokens of prompt and answer together.
+        model: The model's name, for messages.
+        trailing_space: Append one space to prompts.
+        strict_markers: Refuse role markers in message text instead of neutralising them.
+    """
+
+    tokenizer: Aquila2Tokenizer
+    template: Template | None
+    max_model_len: int
+    model: str
+    trailing_space: bool = False
+    strict_markers: bool = False
+
+    def chat(
+        self, messages: Sequence[Message], fit: str | None = None, room: int = 1
+    ) -> Prompt:
+        """Render a conversation.
+
+        Args:
+            messages: The turns, oldest first.
+            fit: None refuses what is too long; "drop_oldest" and "middle" shorten it.
+            room: Tokens to leave for the answer when shortening.
+
+        Raises:
+            TemplateError: The checkpoint has no chat template.
+            InvalidPromptError: The messages cannot be rendered.
+            ContextOverflowError: The conversation is too long.
+        """
+        checked = self._check(messages)
+        if fit is None:
+            self._refuse_hopeless(sum(len(message.content) for message in checked))
+            return self._render(checked)
+        if fit not in FITS:
+            raise InvalidRequestError(
+                f"fit={fit!r} is not valid; it must be one of {', '.join(map(repr, FITS))}.",
+                parameter="fit",
+                value=fit,
+            )
+        kept, notices = fit_messages(
+            checked,
+            lambda some: len(self._render(some).token_ids),
+            self.max_model_len - room,
+            fit,
+            tokenizer=self.tokenizer,
+        )
+        prompt = self._render(kept)
+        return Prompt(prompt.token_ids, (*notices, *prompt.notices))
+
+    def text(self, text: object) -> Prompt:
+        """Encode plain text; whatever it spells, it yields no control ids.
+
+        Raises:
+            InvalidPromptError: It is empty or no text.
+            ContextOverflowError: It is too long.
+        """
+        if not isinstance(text, str) or not text:
+            raise InvalidPromptError(
+                f"The prompt must be a non-empty string, not {text!r:.40}.", parameter="prompt"
+            )
+        self._refuse_hopeless(len(text))
+        return Prompt(tuple(self.tokenizer.encode_ordinary(text)))
+
+    def ids(self, token_ids: Sequence[int]) -> Prompt:
+        """Check ids given by the caller.
+
+        Raises:
+            InvalidPromptError: There is none, or one is not an integer in [0, vocabulary).
+        """
+        checked: list[int] = []
+        for position, token_id in enumerate(token_ids):
+            # numpy integers are fine, bool and float are mistakes.
+            if isinstance(token_id, bool) or not hasattr(token_id, "__index__"):
+                self._bad_id(position, token_id)
+            number = operator.index(token_id)
+            if not 0 <= number < self.tokenizer.n_vocab:
+                self._bad_id(position, token_id)
+            checked.append(number)
+        if not checked:
+            raise InvalidPromptError("prompt_token_ids is empty.", parameter="prompt_token_ids")
+        return Prompt(tuple(checked))
+
+    def _check(self, messages: Sequence[Message]) -> list[Message]:
+        if isinstance(messages, (str, Message)) or not isinstance(messages, Sequence):
+            raise InvalidPromptError(
+                f"messages must be a list of Message, not {type(messages).__name__}.",
+                parameter="messages",
+                hint='For one question: [Message("user", "...")].',
+            )
+        if not 0 < len(messages) <= MAX_MESSAGES:
+            raise InvalidPromptError(
+                f"A conversation has 1 to {MAX_MESSAGES} messages, not {len(messages)}.",
+                parameter="messages",
+                value=len(messages),
+            )
+        for index, message in enumerate(messages):
+            if not isinstance(message, Message):
+                raise InvalidPromptError(
+                    f"messages[{index}] is a {type(message).__name__}, not a Message.",
+                    parameter=f"messages[{index}]",
+                )
+        return list(messages)
+
+    def _render(self, messages: Sequence[Message]) -> Prompt:
+        if self.template is None:
+            raise TemplateError(
+                f"No chat template is known for {self.model}.",
+                parameter="template",
+                hint="For a base model use complete(); otherwise load with template= one of "
+                + ", ".join(TEMPLATES)
+                + ".",
+            )
+        rendered = render_messages(
+            messages,
+            self.template,
+            trailing_space=self.trailing_space,
+            strict_markers=self.strict_markers,
+        )
+        return Prompt(tuple(self.tokenizer.encode_parts(rendered.parts)), rendered.notices)
+
+    def _refuse_hopeless(self, characters: int) -> None:
+        """Refuse before tokenizing what no tokenization could make fit."""
+        most = self.tokenizer.longest_token_characters * self.max_model_len
+        if characters > most:
+            raise PromptTooLongError(characters, most, self.max_model_len)
+
+    def _bad_id(self, position: int, token_id: object) -> None:
+        raise InvalidPromptError(
+            f"prompt_token_ids[{position}]={token_id!r:.40} is not an integer from 0 to "
+            f"{self.tokenizer.n_vocab - 1}.",
+            parameter=f"prompt_token_ids[{position}]",
+            value=token_id,
+        )
+
+
+def check_room(prompt_tokens: int, max_tokens: int | None, max_model_len: int) -> int:
+    """How many tokens an answer may have.
+
+    Args:
+        prompt_tokens: Tokens of the prompt.
+        max_tokens: What was asked for; None means what is left.
+        max_model_len: The context.
+
+    Raises:
+        ContextOverflowError: There is no room, or not the room that was asked for.
+    """
+    left = max_model_len - prompt_tokens
+    if left < (1 if max_tokens is None else max_tokens):
+        raise ContextOverflowError(prompt_tokens, max_tokens, max_model_len)
+    return left if max_tokens is None else max_tokens

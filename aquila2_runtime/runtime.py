@@ -1,0 +1,392 @@
+"""Aquila2Runtime: a loaded checkpoint and everything one does with it. It owns no model itself.
+
+A request goes down: messages are rendered into ids (``prompts``), the engine continues the ids, and
+``Answer`` turns them into text. Sync, async and streaming are three ways to read the same handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Generator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from aquila2_runtime.conversation import Message
+from aquila2_runtime.errors import EngineClosedError, InvalidPromptError, InvalidSamplingParamsError
+from aquila2_runtime.generation import aread_all, aread_stream, read_all, read_stream
+from aquila2_runtime.load_options import LoadOptions
+from aquila2_runtime.prompts import PromptMaker
+from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.submission import Submission, submit_all, submit_one
+
+if TYPE_CHECKING:
+    from aquila2_runtime.engine.base import EngineStats
+    from aquila2_runtime.info import RuntimeInfo
+    from aquila2_runtime.outputs import Delta, RequestOutput
+    from aquila2_runtime.registry import LoadedModel, Use
+    from aquila2_runtime.tokenizer import Aquila2Tokenizer
+
+ParamsOrMany = SamplingParams | Sequence[SamplingParams] | None
+
+
+class Aquila2Runtime:
+    """A loaded Aquila2 checkpoint.
+
+    Get one with ``load``. Any number of threads and event loops may use it at once; their requests
+    are computed together. Runtimes of the same checkpoint, type and device share one set of
+    weights, freed when the last of them is closed or collected.
+
+    Example:
+        >>> with Aquila2Runtime.load("aquila2-demo") as rt:
+        ...     out = rt.chat([Message("user", "Hello!")], SamplingParams(temperature=0))
+        >>> out.finish_reason
+        <FinishReason.STOP: 'stop'>
+    """
+
+    def __init__(self, use: Use, prompts: PromptMaker, info: RuntimeInfo) -> None:
+        self._use = use
+        self._prompts = prompts
+        self._info = info
+
+    @classmethod
+    def load(cls, model: str, **options: Any) -> Self:
+        """Load a checkpoint, or share it if it is loaded already.
+
+        Args:
+            model: A released name in any letter case ("AquilaChat2-7B", "aquila2-demo"),
+                ``owner/name`` on a hub, or a directory. A directory never touches the network.
+            **options: Any of ``LoadOptions``: quantization, device, dtype, max_model_len,
+                template, adapters, revision, source, cache_dir, allow_pickle,
+                allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype, max_num_seqs,
+                prefix_cache, speculation, trailing_space, strict_markers, progress.
+
+        Raises:
+            UnknownParameterError: An option does not exist.
+            InvalidLoadOptionError: An option has a bad value.
+            CheckpointError: The checkpoint cannot be found, fetched or read.
+            InsufficientMemoryError: It does not fit.
+        """
+        return cls.from_options(LoadOptions.from_kwargs(model=model, **options))
+
+    @classmethod
+    def from_options(cls, options: LoadOptions) -> Self:
+        """Load with options that are already checked."""
+        # Imported here: importing the package must not import torch.
+        from aquila2_runtime.opening import open_checkpoint
+
+        return cls(*open_checkpoint(options))
+
+    # Chat
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        **request: Any,
+    ) -> RequestOutput:
+        """Answer a conversation.
+
+        Args:
+            messages: The turns, oldest first. A trailing assistant message is continued.
+            params: How to choose tokens and when to stop.
+            **request: ``fit`` ("drop_oldest" or "middle": how to shorten a conversation that is
+                too long; by default it is refused), ``cache_salt`` (who may share cached
+                prefixes), ``timeout`` (seconds), ``adapter``.
+
+        Raises:
+            InvalidRequestError: The request is wrong; nothing was computed.
+            EngineError: It could not be finished.
+        """
+        return self._whole([self._chat_submission(messages, params, request)])[0]
+
+    def stream_chat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **request: Any
+    ) -> Generator[Delta]:
+        """Answer a conversation piece by piece; closing the generator stops the work.
+
+        The request is checked and starts now, not at the first ``next()``.
+        """
+        return self._stream(self._chat_submission(messages, params, request))
+
+    async def achat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **request: Any
+    ) -> RequestOutput:
+        """Answer a conversation without blocking the event loop; cancelling stops the work."""
+        submission = await asyncio.to_thread(self._chat_submission, messages, params, request)
+        return (await self._awhole([submission]))[0]
+
+    async def astream_chat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **request: Any
+    ) -> AsyncGenerator[Delta]:
+        """Answer piece by piece without blocking the event loop."""
+        submission = await asyncio.to_thread(self._chat_submission, messages, params, request)
+        # Closed here and now, not when the event loop gets round to an abandoned generator.
+        async with contextlib.aclosing(self._astream(submission)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    def chat_batch(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        params: ParamsOrMany = None,
+        **request: Any,
+    ) -> list[RequestOutput]:
+        """Answer many conversations together, one output each, in order."""
+        chosen = _each(params, len(conversations))
+        return self._whole(
+            [
+                self._chat_submission(messages, own, request)
+                for messages, own in zip(conversations, chosen, strict=True)
+            ]
+        )
+
+    async def achat_batch(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        params: ParamsOrMany = None,
+        **request: Any,
+    ) -> list[RequestOutput]:
+        """Answer many conversations together without blocking the event loop."""
+        chosen = _each(params, len(conversations))
+        submissions = [
+            await asyncio.to_thread(self._chat_submission, messages, own, request)
+            for messages, own in zip(conversations, chosen, strict=True)
+        ]
+        return await self._awhole(submissions)
+
+    # Completion: plain text or ids, no template
+
+    def complete(
+        self,
+        prompt: str | None = None,
+        params: SamplingParams | None = None,
+        *,
+        prompt_token_ids: Sequence[int] | None = None,
+        **request: Any,
+    ) -> RequestOutput:
+        """Continue plain text, or exact ids, without any template (as for base models).
+
+        Args:
+            prompt: Text; whatever it spells, it yields no control ids.
+            params: How to choose tokens and when to stop.
+            prompt_token_ids: Ids instead of text, each in [0, vocabulary).
+            **request: As for ``chat``.
+        """
+        submission = self._text_submission(prompt, params, prompt_token_ids, request)
+        return self._whole([submission])[0]
+
+    def stream_complete(
+        self,
+        prompt: str | None = None,
+        params: SamplingParams | None = None,
+        *,
+        prompt_token_ids: Sequence[int] | None = None,
+        **request: Any,
+    ) -> Generator[Delta]:
+        """Continue text or ids piece by piece."""
+        return self._stream(self._text_submission(prompt, params, prompt_token_ids, request))
+
+    async def acomplete(
+        self,
+        prompt: str | None = None,
+        params: SamplingParams | None = None,
+        *,
+        prompt_token_ids: Sequence[int] | None = None,
+        **request: Any,
+    ) -> RequestOutput:
+        """Continue text or ids without blocking the event loop."""
+        submission = await asyncio.to_thread(
+            self._text_submission, prompt, params, prompt_token_ids, request
+        )
+        return (await self._awhole([submission]))[0]
+
+    async def astream_complete(
+        self,
+        prompt: str | None = None,
+        params: SamplingParams | None = None,
+        *,
+        prompt_token_ids: Sequence[int] | None = None,
+        **request: Any,
+    ) -> AsyncGenerator[Delta]:
+        """Continue text or ids piece by piece without blocking the event loop."""
+        submission = await asyncio.to_thread(
+            self._text_submission, prompt, params, prompt_token_ids, request
+        )
+        # Closed here and now, not when the event loop gets round to an abandoned generator.
+        async with contextlib.aclosing(self._astream(submission)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    def complete_batch(
+        self, prompts: Sequence[str], params: ParamsOrMany = None, **request: Any
+    ) -> list[RequestOutput]:
+        """Continue many texts together, one output each, in order."""
+        chosen = _each(params, len(prompts))
+        return self._whole(
+            [
+                self._text_submission(prompt, own, None, request)
+                for prompt, own in zip(prompts, chosen, strict=True)
+            ]
+        )
+
+    async def acomplete_batch(
+        self, prompts: Sequence[str], params: ParamsOrMany = None, **request: Any
+    ) -> list[RequestOutput]:
+        """Continue many texts together without blocking the event loop."""
+        chosen = _each(params, len(prompts))
+        submissions = [
+            await asyncio.to_thread(self._text_submission, prompt, own, None, request)
+            for prompt, own in zip(prompts, chosen, strict=True)
+        ]
+        return await self._awhole(submissions)
+
+    # Looking
+
+    def render(self, messages: Sequence[Message]) -> list[int]:
+        """Return the exact ids the model sees for a conversation."""
+        return list(self._prompts.chat(messages).token_ids)
+
+    def count_tokens(self, text_or_messages: str | Sequence[Message]) -> int:
+        """Count a text's tokens, or those of a rendered conversation."""
+        if isinstance(text_or_messages, str):
+            return len(self.tokenizer.encode_ordinary(text_or_messages))
+        return len(self._prompts.chat(text_or_messages).token_ids)
+
+    @property
+    def tokenizer(self) -> Aquila2Tokenizer:
+        """The checkpoint's tokenizer."""
+        return self._prompts.tokenizer
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """What was loaded and how, each choice with its reason."""
+        return self._info
+
+    def stats(self) -> EngineStats:
+        """Return what the engine is doing now."""
+        return self._model().engine.stats()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether requests are served."""
+        model = self._use.model
+        return model is not None and model.engine.healthy
+
+    # Closing
+
+    def close(self) -> None:
+        """Give this use of the weights back; the last one frees them. Idempotent."""
+        self._use.give_back()
+
+    async def aclose(self) -> None:
+        """Close without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        """Name the model and its state."""
+        state = "closed" if self._use.model is None else self._info.device
+        return f"<Aquila2Runtime {self._info.model} ({state})>"
+
+    # Copies would share the weights without being counted; a pickle would carry them.
+
+    def __copy__(self) -> Self:
+        """Return itself: a runtime is a handle, not data."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: a runtime is a handle, not data."""
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Refuse to be pickled."""
+        msg = "A loaded runtime cannot be pickled; pass the arguments of load() instead."
+        raise TypeError(msg)
+
+    # Inner steps
+
+    def _model(self) -> LoadedModel:
+        model = self._use.model
+        if model is None:
+            raise EngineClosedError(
+                f"This runtime of {self._info.model} was closed.", hint="Load the checkpoint again."
+            )
+        return model
+
+    def _chat_submission(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None,
+        request: dict[str, Any],
+    ) -> Submission:
+        return Submission.of(self._prompts, messages=messages, params=params, request=request)
+
+    def _text_submission(
+        self,
+        prompt: str | None,
+        params: SamplingParams | None,
+        prompt_token_ids: Sequence[int] | None,
+        request: dict[str, Any],
+    ) -> Submission:
+        if (prompt is None) == (prompt_token_ids is None):
+            raise InvalidPromptError(
+                "Give either prompt or prompt_token_ids, and not both.", parameter="prompt"
+            )
+        given: str | Sequence[int] = prompt if prompt is not None else prompt_token_ids or ()
+        return Submission.of(self._prompts, text_or_ids=given, params=params, request=request)
+
+    def _whole(self, submissions: Sequence[Submission]) -> list[RequestOutput]:
+        running = submit_all(self._model().engine, self.tokenizer, submissions, together=True)
+        read_all(running.pairs, running.bell)
+        return running.outputs(self._info.model)
+
+    async def _awhole(self, submissions: Sequence[Submission]) -> list[RequestOutput]:
+        running = submit_all(self._model().engine, self.tokenizer, submissions, together=False)
+        await aread_all(running.pairs)
+        return running.outputs(self._info.model)
+
+    def _stream(self, submission: Submission) -> Generator[Delta]:
+        return read_stream(*submit_one(self._model().engine, self.tokenizer, submission))
+
+    def _astream(self, submission: Submission) -> AsyncGenerator[Delta]:
+        return aread_stream(*submit_one(self._model().engine, self.tokenizer, submission))
+
+
+def _each(params: ParamsOrMany, count: int) -> list[SamplingParams | None]:
+    """One entry per prompt, from one for all or one for each."""
+    if params is None or isinstance(params, SamplingParams):
+        return [params] * count
+    if len(params) != count:
+        raise InvalidSamplingParamsError(
+            f"{len(params)} params for {count} prompts; give one for all or one for each.",
+            parameter="params",
+            value=len(params),
+        )
+    return list(params)
+
