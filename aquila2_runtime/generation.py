@@ -151,9 +151,7 @@ class Answer:
         self.finish_reason, self.stop_reason = reason, stop_reason
         self._total = time.monotonic() - self._submitted
 
-    def _delta(
-        self, text: str, prompt_logprobs: tuple[TokenLogprob | None, ...] | None
-    ) -> Delta:
+    def _delta(self, text: str, prompt_logprobs: tuple[TokenLogprob | None, ...] | None) -> Delta:
         told, self._told = self._told, len(self.token_ids)
         return Delta(
             text=text,

@@ -8,6 +8,12 @@ from collections.abc import Collection, Iterable
 from aquila2_runtime.errors import UnknownParameterError
 
 
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """Return the known name most like a misspelt one, or None."""
+    found = difflib.get_close_matches(str(name), list(known), n=1)
+    return found[0] if found else None
+
+
 def reject_unknown(given: Iterable[str], known: Collection[str], where: str) -> None:
     """Raise for the first keyword that is not known.
 
@@ -21,8 +27,8 @@ def reject_unknown(given: Iterable[str], known: Collection[str], where: str) -> 
     """
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
+            near = nearest(name, known)
+            hint = f"Did you mean {near!r}?" if near else f"Known: {', '.join(sorted(known))}."
             raise UnknownParameterError(
                 f"{where} has no parameter {name!r}.", parameter=name, hint=hint
             )

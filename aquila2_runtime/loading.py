@@ -135,9 +135,7 @@ def _build(
     blocks, weight_bytes, reason = sized[0]
     if progress is not None:
         progress("ready", int(time.monotonic() - started), None)
-    return LoadedModel(
-        engine, tokenizer, config, placement, options, blocks, weight_bytes, reason
-    )
+    return LoadedModel(engine, tokenizer, config, placement, options, blocks, weight_bytes, reason)
 
 
 def _check_agreement(options: LoadOptions, max_model_len: int, use: Use) -> None:

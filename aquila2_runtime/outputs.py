@@ -1,4 +1,4 @@
-"""What generation gives back: text, ids, reasons and counts. It knows nothing of how it was made."""
+"""What generation gives back: text, ids, reasons, counts. It knows nothing of how it is made."""
 
 from __future__ import annotations
 

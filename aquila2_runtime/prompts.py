@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from aquila2_runtime.conversation import Message, render_messages
 from aquila2_runtime.errors import (
@@ -15,7 +15,7 @@ from aquila2_runtime.errors import (
     PromptTooLongError,
     TemplateError,
 )
-from aquila2_runtime.fitting import fit_messages
+from aquila2_runtime.fitting import cut_middle, drop_oldest
 from aquila2_runtime.templates import TEMPLATES, Template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
@@ -51,9 +51,7 @@ class PromptMaker:
     trailing_space: bool = False
     strict_markers: bool = False
 
-    def chat(
-        self, messages: Sequence[Message], fit: str | None = None, room: int = 1
-    ) -> Prompt:
+    def chat(self, messages: Sequence[Message], fit: str | None = None, room: int = 1) -> Prompt:
         """Render a conversation.
 
         Args:
@@ -76,13 +74,12 @@ class PromptMaker:
                 parameter="fit",
                 value=fit,
             )
-        kept, notices = fit_messages(
-            checked,
-            lambda some: len(self._render(some).token_ids),
-            self.max_model_len - room,
-            fit,
-            tokenizer=self.tokenizer,
-        )
+        if fit == "drop_oldest":
+            kept, notices = drop_oldest(checked, self._count, room, self.max_model_len)
+        else:
+            kept, notices = cut_middle(
+                checked, self._count, room, self.max_model_len, self.tokenizer
+            )
         prompt = self._render(kept)
         return Prompt(prompt.token_ids, (*notices, *prompt.notices))
 
@@ -157,13 +154,16 @@ class PromptMaker:
         )
         return Prompt(tuple(self.tokenizer.encode_parts(rendered.parts)), rendered.notices)
 
+    def _count(self, messages: Sequence[Message]) -> int:
+        return len(self._render(messages).token_ids)
+
     def _refuse_hopeless(self, characters: int) -> None:
         """Refuse before tokenizing what no tokenization could make fit."""
         most = self.tokenizer.longest_token_characters * self.max_model_len
         if characters > most:
             raise PromptTooLongError(characters, most, self.max_model_len)
 
-    def _bad_id(self, position: int, token_id: object) -> None:
+    def _bad_id(self, position: int, token_id: object) -> NoReturn:
         raise InvalidPromptError(
             f"prompt_token_ids[{position}]={token_id!r:.40} is not an integer from 0 to "
             f"{self.tokenizer.n_vocab - 1}.",

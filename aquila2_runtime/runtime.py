@@ -389,4 +389,3 @@ def _each(params: ParamsOrMany, count: int) -> list[SamplingParams | None]:
             value=len(params),
         )
     return list(params)
-

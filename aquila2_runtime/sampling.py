@@ -152,14 +152,13 @@ def _whole(name: str, value: object, low: int, high: int, *, optional: bool = Fa
         return
     allowed = f"an integer from {low} to {high}" + (" or None" if optional else "")
     # bool is an int to Python; "max_tokens=True" is a mistake to everybody else.
-    if isinstance(value, bool) or not isinstance(value, int):
-        _fail(name, value, allowed)
-    elif not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         _fail(name, value, allowed)
 
 
 def _number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> float:
-    allowed = f"a number {'above' if open_low else 'from'} {low:g} {'up ' if open_low else ''}to {high:g}"
+    range_text = f"above {low:g} up to {high:g}" if open_low else f"from {low:g} to {high:g}"
+    allowed = f"a number {range_text}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         _fail(name, value, allowed)
     # Written so that NaN, for which every comparison is false, is refused.

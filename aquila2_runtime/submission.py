@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aquila2_runtime.engine.base import Engine, EngineRequest
 from aquila2_runtime.errors import InvalidRequestError, InvalidSamplingParamsError
@@ -244,13 +244,9 @@ def _check_ids(params: SamplingParams, n_vocab: int) -> None:
 def _timeout(value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         _bad_option("timeout", value, "a positive number of seconds or None")
-    elif not 0 < value < math.inf:
-        _bad_option("timeout", value, "a positive number of seconds or None")
-    else:
-        return float(value)
-    return None
+    return float(value)
 
 
 def _cache_key(salt: object, adapter: object) -> tuple[str, ...]:
@@ -260,10 +256,10 @@ def _cache_key(salt: object, adapter: object) -> tuple[str, ...]:
         return ()
     if not isinstance(salt, str) or not 0 < len(salt) <= MAX_SALT_CHARACTERS:
         _bad_option("cache_salt", salt, f"a string of 1 to {MAX_SALT_CHARACTERS} characters")
-    return (str(salt),)
+    return (salt,)
 
 
-def _bad_option(name: str, value: object, allowed: str) -> None:
+def _bad_option(name: str, value: object, allowed: str) -> NoReturn:
     raise InvalidRequestError(
         f"{name}={value!r:.60} is not valid; it must be {allowed}.", parameter=name, value=value
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterator
 
+import click
 import typer
 
 from aquila2_runtime.cli.terminal import note
@@ -31,7 +34,9 @@ def reported(*, debug: bool) -> Iterator[None]:
         note("interrupted")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader went away (`aquila2 generate … | head`): nothing to say to nobody.
+        # The reader went away (`aquila2 generate … | head`). What is still buffered goes nowhere,
+        # or Python would complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ENGINE_FAILED) from None
     except Aquila2Error as error:
         if debug:
@@ -45,6 +50,14 @@ def reported(*, debug: bool) -> Iterator[None]:
             raise
         note(f"error: {error}")
         raise typer.Exit(CALLER_WRONG) from error
+    except (click.exceptions.Exit, click.ClickException, click.Abort):
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        note(f"error: {type(error).__name__}: {error}")
+        note("hint: This is a fault of aquila2 itself; --debug shows where.")
+        raise typer.Exit(ENGINE_FAILED) from error
 
 
 def wrong(message: str, hint: str | None = None) -> typer.Exit:

@@ -31,11 +31,11 @@ _MAX_HELD: Final = 256
 
 
 class TerminalText:
-    """Removes control sequences from streamed text.
+    r"""Removes control sequences from streamed text.
 
     Example:
         >>> text = TerminalText()
-        >>> text.feed("a\\x1b[3") + text.feed("1mb") + text.finish()
+        >>> text.feed("a\x1b[3") + text.feed("1mb") + text.finish()
         'ab'
     """
 

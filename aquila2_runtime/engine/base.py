@@ -1,4 +1,4 @@
-"""Engine: the interface every engine offers, ids in and ids out. It knows no text and no tensors."""
+"""Engine: what every engine offers, ids in and ids out. It knows no text and no tensors."""
 
 from __future__ import annotations
 

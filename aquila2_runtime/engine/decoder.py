@@ -1,4 +1,4 @@
-"""Decoder: the Llama forward pass over paged keys and values. It knows no requests and no ids' text.
+"""Decoder: the Llama forward pass over paged keys and values. It knows no requests, no text.
 
 Aquila2's architecture is Llama's: RMSNorm before each block, rotary positions on queries and keys
 (the halves of a head rotated against each other), grouped key/value heads, SwiGLU, no biases.
@@ -48,7 +48,8 @@ class Decoder:
         self._embedding = _parameter(inner, "embed_tokens.weight")
         self._final_norm = _parameter(inner, "norm.weight")
         self._layers = [
-            _take_layer(inner.get_submodule(f"layers.{index}")) for index in range(config.num_layers)
+            _take_layer(inner.get_submodule(f"layers.{index}"))
+            for index in range(config.num_layers)
         ]
         self._head = _projection(model.get_submodule("lm_head"))
         self._cos, self._sin = rotary_table(config, max_positions, self._embedding.device)
@@ -87,7 +88,9 @@ class Decoder:
             normed = self._norm(hidden, layer.input_norm)
             qkv = layer.qkv(normed).view(rows, -1, config.head_dim)
             query, key, value = qkv.split(split, dim=1)
-            mixed = cache.attend(index, _rotate(query, cos, sin), _rotate(key, cos, sin), value, plan)
+            mixed = cache.attend(
+                index, _rotate(query, cos, sin), _rotate(key, cos, sin), value, plan
+            )
             hidden = hidden + layer.output(mixed.reshape(rows, -1))
             normed = self._norm(hidden, layer.post_norm)
             gate, up = layer.gate_up(normed).chunk(2, dim=-1)

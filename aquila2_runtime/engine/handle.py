@@ -1,4 +1,4 @@
-"""RequestHandle: the reader's end of one request. It owns the hand-over between threads, no policy."""
+"""RequestHandle: the reader's end of one request. It hands over between threads; no policy."""
 
 from __future__ import annotations
 

@@ -1,0 +1,207 @@
+"""Names, types and shapes of the tensors in one weight file, without their values.
+
+The safetensors reader is our own, for the format as its specification fixes it: eight bytes of
+length, a JSON header, then the tensors back to back without holes. Pickles are opened by torch's
+restricted unpickler only, and there is no other way in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from aquila2_runtime.checkpoint.strict_json import parse_json_object
+from aquila2_runtime.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+_MAX_HEADER: Final = 100_000_000  # the format's own limit
+_MAX_AXES: Final = 8
+_TYPES: Final[dict[str, tuple[str, int]]] = {
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I16": ("int16", 2),
+    "I8": ("int8", 1),
+    "U64": ("uint64", 8),
+    "U32": ("uint32", 4),
+    "U16": ("uint16", 2),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+}
+# The restricted unpickler's known holes are closed from this version on.
+_LEAST_TORCH: Final = (2, 10)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor in a file.
+
+    Attributes:
+        file: The file.
+        dtype: Its type as torch names it ("bfloat16").
+        shape: Its shape.
+        num_bytes: Bytes of its values.
+    """
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    num_bytes: int
+
+
+def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
+    """Read and check a safetensors header.
+
+    Raises:
+        WeightsError: The file is truncated, too long, or its header contradicts itself.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            if len(prefix) < struct.calcsize("<Q"):
+                _fail(path, f"has {size} bytes, too few for a header")
+            (length,) = struct.unpack("<Q", prefix)
+            if length > min(_MAX_HEADER, size - 8):
+                _fail(path, f"states a header of {length} bytes; the file has {size}")
+            data = file.read(length)
+    except OSError as problem:
+        _fail(path, f"cannot be read ({type(problem).__name__})")
+    header = parse_json_object(data, name=f"the header of {path.name}", error=WeightsError)
+    header.pop("__metadata__", None)
+    spans: list[tuple[int, int, str]] = []
+    tensors: dict[str, TensorInfo] = {}
+    for name, entry in header.items():
+        info, begin, end = _safetensors_entry(path, name, entry)
+        tensors[name] = info
+        spans.append((begin, end, name))
+    at = 0
+    for begin, end, name in sorted(spans):
+        if begin != at:
+            what = "overlaps another" if begin < at else "leaves a hole before it"
+            _fail(path, f"tensor {name:.100} {what} (bytes {begin} to {end})")
+        at = end
+    held = size - 8 - length
+    if at != held:
+        what = "truncated" if at > held else "too long"
+        _fail(path, f"is {what}: its tensors take {at} bytes, {held} follow the header")
+    return tensors
+
+
+def _safetensors_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        _fail(path, f"tensor {name:.100} is not described by dtype, shape and data_offsets")
+    kind = _TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if kind is None:
+        _fail(path, f"tensor {name:.100} has the unknown type {entry['dtype']!r:.40}")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not _counts(shape) or len(shape) > _MAX_AXES:
+        _fail(path, f"tensor {name:.100} has the shape {shape!r:.100}")
+    if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        _fail(path, f"tensor {name:.100} has the offsets {offsets!r:.100}")
+    needed = math.prod(shape) * kind[1]
+    if offsets[1] - offsets[0] != needed:
+        held = offsets[1] - offsets[0]
+        _fail(path, f"tensor {name:.100} needs {needed} bytes and has {held}")
+    return TensorInfo(path, kind[0], tuple(shape), needed), offsets[0], offsets[1]
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in value
+    )
+
+
+def read_bin_header(path: Path) -> dict[str, TensorInfo]:
+    """Read names, types and shapes of a ``.bin`` shard.
+
+    Raises:
+        WeightsError: As for :func:`open_bin`.
+    """
+    return {
+        name: TensorInfo(
+            path,
+            str(tensor.dtype).removeprefix("torch."),
+            tuple(tensor.shape),
+            tensor.numel() * tensor.element_size(),
+        )
+        for name, tensor in open_bin(path).items()
+    }
+
+
+def open_bin(path: Path) -> dict[str, torch.Tensor]:
+    """Open a ``.bin`` shard by torch's restricted unpickler, mapped into memory where it can be.
+
+    Returns:
+        Dense CPU tensors by name. Those of a mapped file are read when they are used.
+
+    Raises:
+        WeightsError: torch is too old to be safe, or the file is no plain dictionary of tensors.
+    """
+    import torch
+
+    check_torch_version(torch.__version__)
+    try:
+        # Files from before torch 1.6 are no archives and cannot be mapped.
+        mapped = zipfile.is_zipfile(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as problem:
+        # The unpickler's own text advises to switch the restriction off; it is not repeated.
+        failed = type(problem).__name__
+    else:
+        return _plain(path, state)
+    _fail(path, f"is damaged, or holds more than tensors, and was not opened ({failed})")
+
+
+def check_torch_version(version: str) -> None:
+    """Refuse versions of torch whose restricted unpickler is known to be unsafe.
+
+    Raises:
+        WeightsError: The version is below 2.10.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < _LEAST_TORCH:
+        raise WeightsError(
+            f".bin weights need torch 2.10 or newer to be read safely; this is {version}.",
+            parameter="torch",
+            value=version,
+            hint="Upgrade torch, or convert the weights to safetensors.",
+        )
+
+
+def _plain(path: Path, state: Any) -> dict[str, torch.Tensor]:
+    import torch
+
+    if not isinstance(state, dict):
+        _fail(path, f"holds {type(state).__name__}, not a dictionary of tensors")
+    for name, tensor in state.items():
+        if not isinstance(name, str):
+            _fail(path, f"has a name that is no text: {name!r:.60}")
+        if not isinstance(tensor, torch.Tensor):
+            _fail(path, f"holds {type(tensor).__name__} under {name:.100}, not a tensor")
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
+            _fail(path, f"tensor {name:.100} is not dense")
+        if tensor.device.type != "cpu":
+            _fail(path, f"tensor {name:.100} has no values")
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def _fail(path: Path, problem: str) -> NoReturn:
+    raise WeightsError(
+        f"{path.name} {problem}.",
+        parameter=path.name,
+        value=str(path),
+        hint="Fetch the file again; it may be damaged.",
+    )

@@ -1,0 +1,243 @@
+"""How much memory a checkpoint needs, from its configuration alone. It allocates nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
+
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.config import ModelConfig
+
+_ITEM_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
+# NF4 with double quantization: half a byte per weight, one byte of scale per 64 weights, and four
+# bytes per 256 of those scales (Dettmers et al., 2023, section 3).
+_NF4_BYTES: Final = 0.5 + 1 / 64 + 4 / (64 * 256)
+_INT8_BYTES: Final = 1.0 + 1 / 1024  # one scale per row; rows are thousands of weights long
+_ROWS: Final = 64
+_STEP_TOKENS: Final = 512
+_BLOCK: Final = 16
+# What is returned where the system does not say how much is free.
+UNKNOWN: Final = 2**62
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Memory of a loaded model, in bytes.
+
+    Attributes:
+        weights: Of all weights in their type in memory.
+        weights_label: That type ("bfloat16", "nf4", "int8").
+        kv_per_token: Keys and values of one token over all layers.
+        kv_dtype: Their type.
+        kv_tokens: Tokens the cache must hold.
+        workspace: Hidden states and logits of one step.
+        context: Tokens the checkpoint was made for.
+    """
+
+    weights: int
+    weights_label: str
+    kv_per_token: int
+    kv_dtype: str
+    kv_tokens: int
+    workspace: int
+    context: int
+
+    @property
+    def kv_cache(self) -> int:
+        """Bytes of keys and values."""
+        return self.kv_per_token * self.kv_tokens
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return self.weights + self.kv_cache + self.workspace
+
+    def largest_context(self, available: int) -> int:
+        """Tokens of context that fit beside the weights, a multiple of 16; 0 when none do."""
+        room = available - self.weights - self.workspace
+        return max(min(room // self.kv_per_token, self.context) // _BLOCK * _BLOCK, 0)
+
+    def table(self) -> str:
+        """Return the estimate as text, one line per part."""
+        rows = [
+            (f"weights ({self.weights_label})", self.weights),
+            (f"keys and values, {self.kv_tokens} tokens ({self.kv_dtype})", self.kv_cache),
+            ("workspace", self.workspace),
+            ("total", self.total),
+        ]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {_size(size):>11}" for name, size in rows)
+
+
+def estimate_memory(
+    config: ModelConfig,
+    *,
+    dtype: str,
+    kv_dtype: str | None = None,
+    max_model_len: int | None = None,
+    quantization: str | None = None,
+    kv_tokens: int | None = None,
+) -> MemoryEstimate:
+    """Estimate the memory of a checkpoint before anything is allocated.
+
+    Args:
+        config: The checkpoint.
+        dtype: Type of weights and hidden states.
+        kv_dtype: Type of keys and values; None is ``dtype``.
+        max_model_len: Tokens of one request; None is the checkpoint's context.
+        quantization: None, "nf4" or "int8": the projections are packed, the embedding, the head
+            and the norms stay in ``dtype``.
+        kv_tokens: Tokens the cache holds; None is one request of full length.
+
+    Raises:
+        InvalidLoadOptionError: An unknown type or quantization.
+    """
+    item = _item_bytes("dtype", dtype)
+    kv_item = _item_bytes("kv_cache_dtype", kv_dtype or dtype)
+    packed = {None: float(item), "nf4": _NF4_BYTES, "int8": _INT8_BYTES}
+    if quantization not in packed:
+        raise InvalidLoadOptionError(
+            f"quantization={quantization!r:.60} is not known.",
+            parameter="quantization",
+            value=quantization,
+        )
+    plain = config.num_parameters - config.linear_parameters
+    weights = int(config.linear_parameters * packed[quantization]) + plain * item
+    # A step holds the residual, its norm, fused q/k/v and gate/up, each token wide; and the logits
+    # of every row in fp32, once as they come and once as they are sampled from.
+    wide = 4 * config.hidden_size + 3 * config.intermediate_size
+    workspace = _STEP_TOKENS * wide * max(item, 4) + 2 * _ROWS * config.vocab_size * 4
+    return MemoryEstimate(
+        weights=weights,
+        weights_label=quantization or dtype,
+        kv_per_token=2 * config.num_layers * config.num_kv_heads * config.head_dim * kv_item,
+        kv_dtype=kv_dtype or dtype,
+        kv_tokens=kv_tokens if kv_tokens is not None else max_model_len or config.max_position,
+        workspace=workspace,
+        context=config.max_position,
+    )
+
+
+def check_fits(estimate: MemoryEstimate, available: int) -> None:
+    """Refuse what cannot fit.
+
+    Args:
+        estimate: What is needed.
+        available: Bytes that are free.
+
+    Raises:
+        InsufficientMemoryError: With the table and the largest context that would fit.
+    """
+    if estimate.total <= available:
+        return
+    fits = estimate.largest_context(available)
+    if fits:
+        hint = f"Load with max_model_len={fits} or less."
+    elif estimate.weights_label in _ITEM_BYTES:
+        hint = 'The weights alone do not fit: load with quantization="nf4", or on another device.'
+    else:
+        hint = "The weights alone do not fit: use a larger device or a smaller checkpoint."
+    raise InsufficientMemoryError(
+        f"The model needs {_size(estimate.total)}; {_size(available)} are free.\n"
+        f"{estimate.table()}\n",
+        parameter="max_model_len" if fits else "model",
+        value=estimate.kv_tokens if fits else None,
+        hint=hint,
+    )
+
+
+def available_memory(device: str) -> int:
+    """Bytes that can still be allocated on a device ("cpu", "cuda", "cuda:1").
+
+    On CPU the smaller of what the system calls available and what the process's control groups
+    leave; where the system does not say, ``UNKNOWN``.
+    """
+    if device.partition(":")[0] == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return available_cpu_memory(Path("/"))
+
+
+def available_cpu_memory(root: Path) -> int:
+    """Bytes of main memory that can still be allocated.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are mounted.
+    """
+    return min(_system_available(root), _group_available(root))
+
+
+def _system_available(root: Path) -> int:
+    for line in _read(root / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return UNKNOWN
+
+
+def _group_available(root: Path) -> int:
+    """What the control groups leave, of version 2 or 1; a limit of any ancestor counts."""
+    left = UNKNOWN
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            base = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        folder = base / path.strip("/")
+        while True:
+            left = min(left, _left_in(folder, *names))
+            # Inside a container the path is the host's, and only the mount itself is there.
+            if folder in (base, folder.parent):
+                break
+            folder = folder.parent
+    return left
+
+
+def _left_in(folder: Path, limit_name: str, used_name: str) -> int:
+    limit, used = _read(folder / limit_name).strip(), _read(folder / used_name).strip()
+    if not limit.isdigit() or not used.isdigit():
+        return UNKNOWN
+    # Cached file pages count as used, but are given up under pressure.
+    reclaimable = 0
+    for line in _read(folder / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file") and value.isdigit():
+            reclaimable = max(reclaimable, int(value))
+    return max(int(limit) - int(used) + reclaimable, 0)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _item_bytes(parameter: str, name: str) -> int:
+    size = _ITEM_BYTES.get(name)
+    if size is None:
+        raise InvalidLoadOptionError(
+            f"{parameter}={name!r:.60} is not known.",
+            parameter=parameter,
+            value=name,
+            hint=f"Known: {', '.join(_ITEM_BYTES)}.",
+        )
+    return size
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

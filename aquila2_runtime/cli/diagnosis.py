@@ -1,0 +1,191 @@
+"""What ``doctor`` finds out about this machine and a checkpoint. It prints and fetches nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from aquila2_runtime.checkpoint.config import ModelConfig, read_config
+from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint, resolve
+from aquila2_runtime.errors import Aquila2Error
+from aquila2_runtime.load_options import LoadOptions
+from aquila2_runtime.tokenizer import Aquila2Tokenizer
+from aquila2_runtime.version import __version__
+
+_CORE: Final = (
+    "torch", "transformers", "tokenizers", "safetensors", "accelerate", "pydantic",
+    "huggingface_hub",
+)  # fmt: skip
+_OPTIONAL: Final = (
+    "langchain-core", "llama-index-core", "bitsandbytes", "flash-attn", "sentencepiece",
+    "modelscope",
+)  # fmt: skip
+_VARIABLES: Final = (
+    "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN", "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+)  # fmt: skip
+_SECRET: Final = ("HF_TOKEN",)
+_GIB: Final = 2**30
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What.
+        ok: Whether it is as it should be.
+        detail: What was found, or what is wrong and what to do.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def describe_system() -> dict[str, dict[str, Any]]:
+    """Versions, machine and environment, as plain values."""
+    return {
+        "versions": {
+            "aquila2": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) or "missing" for name in _CORE},
+            **{name: found for name in _OPTIONAL if (found := _version(name))},
+        },
+        "machine": {"system": platform.platform(), "cpus": os.cpu_count(), **_devices()},
+        "environment": {
+            name: "set" if name in _SECRET else os.environ[name]
+            for name in _VARIABLES
+            if os.environ.get(name)
+        },
+    }
+
+
+def check_checkpoint(options: LoadOptions, *, deep: bool) -> Iterator[Check]:
+    """Look at a checkpoint step by step; a step that fails ends the look.
+
+    Args:
+        options: As for loading.
+        deep: Read every weight and look for numbers that are not finite.
+    """
+    try:
+        yield from _steps(options, deep=deep)
+    except Aquila2Error as error:
+        detail = f"{error.message} {error.hint}" if error.hint else error.message
+        yield Check(type(error).__name__, ok=False, detail=detail)
+
+
+def _steps(options: LoadOptions, *, deep: bool) -> Iterator[Check]:
+    found = resolve(
+        options.model,
+        source=options.source,
+        revision=options.revision,
+        cache_dir=options.cache_dir,
+        allow_pickle=options.allow_pickle,
+        offline=True,
+    )
+    yield Check("files", ok=True, detail=_where(found))
+    config = read_config(found.path)
+    yield Check("config", ok=True, detail=_shape(config))
+    tokenizer = Aquila2Tokenizer.load(
+        found.path, vocab_size=config.vocab_size, allow_unknown=options.allow_unknown_tokenizer
+    )
+    detail = f"{tokenizer.kind}, {tokenizer.n_vocab} ids"
+    yield Check("tokenizer", tokenizer.eos_token_id == config.eos_token_id, detail)
+    template = found.template or "none known; chat needs template="
+    yield Check("template", ok=True, detail=template)
+    yield from _weights(found.path, config, options, deep=deep)
+    yield from _memory(config, options)
+
+
+def _weights(
+    path: Path, config: ModelConfig, options: LoadOptions, *, deep: bool
+) -> Iterator[Check]:
+    from aquila2_runtime.checkpoint.verify import verify_weights
+
+    files = verify_weights(path, config, allow_pickle=options.allow_pickle)
+    size = sum(file.stat().st_size for file in files.files)
+    detail = f"{len(files.files)} files, {size / _GIB:.2f} GiB, every tensor in its place"
+    yield Check("weights", ok=True, detail=detail)
+    if deep:
+        from aquila2_runtime.cli.sweep import not_finite
+
+        bad = not_finite(files.files)
+        detail = f"not finite: {', '.join(bad[:5])}" if bad else "every number is finite"
+        yield Check("numbers", ok=not bad, detail=detail)
+
+
+def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
+    from aquila2_runtime.checkpoint.memory import available_memory, check_fits, estimate_memory
+    from aquila2_runtime.placement import choose, type_name
+
+    placement = choose(options, config)
+    reasons = placement.reasons
+    yield Check("device", ok=True, detail=f"{placement.device}: {reasons['device']}")
+    dtype = type_name(placement.dtype)
+    yield Check("dtype", ok=True, detail=f"{dtype}: {reasons['dtype']}")
+    length = options.max_model_len or config.max_position
+    estimate = estimate_memory(
+        config,
+        dtype=dtype,
+        kv_dtype=type_name(placement.kv_dtype),
+        max_model_len=length,
+        quantization=options.quantization,
+    )
+    free = available_memory(str(placement.device))
+    check_fits(estimate, free)
+    yield Check("memory", ok=True, detail=f"fits at {length} tokens; {free / _GIB:.1f} GiB free")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> dict[str, Any]:
+    """GPUs and the memory of this machine, as far as they can be asked."""
+    facts: dict[str, Any] = {"memory": _attempt(_total_memory)}
+    facts["gpus"] = _attempt(_gpus)
+    return facts
+
+
+def _attempt(ask: Callable[[], str]) -> str:
+    try:
+        return ask()
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return f"unknown ({type(error).__name__}: {error})"
+
+
+def _total_memory() -> str:
+    # Not on Windows, where these names do not exist: ValueError.
+    pages = os.sysconf("SC_PHYS_PAGES")
+    return f"{pages * os.sysconf('SC_PAGE_SIZE') / _GIB:.1f} GiB"
+
+
+def _gpus() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"none that torch {torch.__version__} can use"
+    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(f"{gpu.name}, {gpu.total_memory / _GIB:.0f} GiB" for gpu in found)
+
+
+def _where(found: ResolvedCheckpoint) -> str:
+    commit = f", commit {found.revision}" if found.revision else ""
+    return f"{found.path} ({found.source}{commit})"
+
+
+def _shape(config: ModelConfig) -> str:
+    billions = config.num_parameters / 1e9
+    return (
+        f"{billions:.2f} B parameters, {config.num_layers} layers, vocabulary "
+        f"{config.vocab_size}, context {config.max_position}"
+    )

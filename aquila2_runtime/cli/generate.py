@@ -1,0 +1,158 @@
+"""``aquila2 generate``: one prompt, one answer, as text or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aquila2_runtime.cli import options
+from aquila2_runtime.cli.failures import reported, wrong
+from aquila2_runtime.cli.terminal import TerminalText, note, say, to_json
+from aquila2_runtime.conversation import Message
+from aquila2_runtime.outputs import RequestOutput
+from aquila2_runtime.runtime import Aquila2Runtime
+from aquila2_runtime.sampling import SamplingParams
+
+
+def generate(
+    prompt: Annotated[
+        str | None, typer.Argument(help="The question; standard input if left out or '-'.")
+    ] = None,
+    model: options.Model = options.DEMO,
+    system: options.System = None,
+    document: Annotated[
+        list[Path] | None,
+        typer.Option(help="A UTF-8 text file to answer from; may repeat."),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the text as it is, without a chat template.")
+    ] = False,
+    fit: Annotated[
+        str | None,
+        typer.Option(help="Shorten what is too long: drop_oldest or middle; refused otherwise."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    top_k: options.TopK = 0,
+    stop: options.Stop = None,
+    seed: options.Seed = None,
+    quantization: options.Quantization = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    max_model_len: options.MaxModelLen = None,
+    template: options.Template = None,
+    revision: options.Revision = None,
+    source: options.Source = None,
+    cache_dir: options.CacheDir = None,
+    pickle: options.Pickle = True,
+    raw_output: options.RawOutput = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Answer one prompt and print the answer as it is made."""
+    with reported(debug=debug):
+        params = SamplingParams(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            stop=stop,
+            seed=seed,
+        )
+        if raw and (system is not None or document):
+            raise wrong(
+                "--raw continues text as it is; --system and --document need the chat template."
+            )
+        text = _text(prompt, document or [])
+        asked: str | list[Message] = text if raw else _messages(system, text)
+        with options.load(
+            model,
+            quiet=quiet,
+            quantization=quantization,
+            device=device,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            template=template,
+            revision=revision,
+            source=source,
+            cache_dir=cache_dir,
+            allow_pickle=pickle,
+        ) as runtime:
+            request = {"fit": fit} if fit is not None else {}
+            if as_json:
+                _print_json(runtime, asked, params, request)
+            else:
+                _print_text(runtime, asked, params, request, raw_output=raw_output)
+
+
+def _text(prompt: str | None, documents: list[Path]) -> str:
+    """The documents, then the question."""
+    if prompt is None or prompt == "-":
+        if sys.stdin.isatty():
+            raise wrong(
+                "There is no prompt.", 'Give one: aquila2 generate "…", or pipe it to stdin.'
+            )
+        prompt = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+    return "\n\n".join([*(path.read_text("utf-8").strip() for path in documents), prompt])
+
+
+def _messages(system: str | None, text: str) -> list[Message]:
+    before = [] if system is None else [Message("system", system)]
+    return [*before, Message("user", text)]
+
+
+def _print_text(
+    runtime: Aquila2Runtime,
+    asked: str | list[Message],
+    params: SamplingParams,
+    request: dict[str, Any],
+    *,
+    raw_output: bool,
+) -> None:
+    shown = TerminalText(raw=raw_output)
+    stream = (
+        runtime.stream_complete(asked, params, **request)
+        if isinstance(asked, str)
+        else runtime.stream_chat(asked, params, **request)
+    )
+    notices: tuple[str, ...] = ()
+    for delta in stream:
+        say(shown.feed(delta.text), end="")
+        notices = delta.notices or notices
+    say(shown.finish())
+    for notice in notices:
+        note(f"note: {notice}")
+
+
+def _print_json(
+    runtime: Aquila2Runtime,
+    asked: str | list[Message],
+    params: SamplingParams,
+    request: dict[str, Any],
+) -> None:
+    output = (
+        runtime.complete(asked, params, **request)
+        if isinstance(asked, str)
+        else runtime.chat(asked, params, **request)
+    )
+    say(to_json(_as_dict(output, runtime)))
+
+
+def _as_dict(output: RequestOutput, runtime: Aquila2Runtime) -> dict[str, Any]:
+    return {
+        "model": output.model,
+        "revision": runtime.info.revision,
+        "text": output.text,
+        "finish_reason": str(output.finish_reason),
+        "stop_reason": output.stop_reason,
+        "token_ids": list(output.token_ids),
+        "usage": dataclasses.asdict(output.usage),
+        "seconds": dataclasses.asdict(output.timings),
+        "notices": list(output.notices),
+    }

@@ -1,0 +1,87 @@
+"""The options commands share, and loading a runtime with them. It knows no command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from aquila2_runtime.cli.terminal import ProgressLine
+from aquila2_runtime.runtime import Aquila2Runtime
+
+DEMO: Final = "aquila2-demo"
+
+_LOADING: Final = "Loading"
+_ANSWERING: Final = "Answering"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A released name (AquilaChat2-7B), owner/name on a hub, or a directory.",
+    ),
+]
+Quantization = Annotated[str | None, typer.Option(help="nf4 or int8.", rich_help_panel=_LOADING)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_LOADING)]
+Dtype = Annotated[
+    str, typer.Option(help="auto, float32, float16 or bfloat16.", rich_help_panel=_LOADING)
+]
+MaxModelLen = Annotated[
+    int | None,
+    typer.Option(help="Tokens of prompt and answer together.", rich_help_panel=_LOADING),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help="Chat template, where the checkpoint is not a released one.", rich_help_panel=_LOADING
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit.", rich_help_panel=_LOADING)
+]
+Source = Annotated[
+    str | None, typer.Option(help="huggingface or modelscope.", rich_help_panel=_LOADING)
+]
+CacheDir = Annotated[
+    Path | None, typer.Option(help="Where downloads are kept.", rich_help_panel=_LOADING)
+]
+Pickle = Annotated[
+    bool,
+    typer.Option(
+        "--pickle/--no-pickle",
+        help="Whether .bin weights may be read (never running code).",
+        rich_help_panel=_LOADING,
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(help="Most new tokens; as many as fit if left out.", rich_help_panel=_ANSWERING),
+]
+Temperature = Annotated[
+    float, typer.Option(help="0 takes the likeliest token each time.", rich_help_panel=_ANSWERING)
+]
+TopP = Annotated[float, typer.Option(help="Nucleus sampling.", rich_help_panel=_ANSWERING)]
+TopK = Annotated[int, typer.Option(help="Only the k likeliest.", rich_help_panel=_ANSWERING)]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(help="Text that ends the answer; may repeat.", rich_help_panel=_ANSWERING),
+]
+Seed = Annotated[int | None, typer.Option(help="Same seed, same text.", rich_help_panel=_ANSWERING)]
+System = Annotated[str | None, typer.Option(help="The system message.")]
+RawOutput = Annotated[
+    bool, typer.Option("--raw-output", help="Leave control sequences in the model's text.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def load(model: str, *, quiet: bool, **options: Any) -> Aquila2Runtime:
+    """Load with progress on stderr; options that are None keep the runtime's own default."""
+    progress = ProgressLine(quiet=quiet)
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Aquila2Runtime.load(model, progress=progress, **given)
+    finally:
+        progress.end()

@@ -1,0 +1,61 @@
+"""SampleRow: what sampling remembers of one request. It chooses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Self
+
+from aquila2_runtime.engine.noise import uniform
+from aquila2_runtime.sampling import SamplingParams
+
+
+@dataclasses.dataclass(slots=True)
+class SampleRow:
+    """Parameters and history of one request.
+
+    Attributes:
+        params: What was asked for; ``stop_token_ids`` names every id that ends the answer.
+        seed: Of this answer's noise.
+        prompt_ids: Different ids of the prompt; empty unless a penalty needs them.
+        counts: How often each id occurs in the answer; empty unless a penalty needs it.
+        step: Tokens of the answer so far.
+    """
+
+    params: SamplingParams
+    seed: int
+    prompt_ids: frozenset[int]
+    counts: dict[int, int]
+    step: int = 0
+
+    @classmethod
+    def create(cls, params: SamplingParams, seed: int, prompt_token_ids: Sequence[int]) -> Self:
+        """Begin an answer."""
+        seen = frozenset(prompt_token_ids) if params.repetition_penalty != 1.0 else frozenset()
+        return cls(params, seed, seen, {})
+
+    def append(self, token_id: int) -> None:
+        """Note an accepted token."""
+        self.step += 1
+        if self.penalized:
+            self.counts[token_id] = self.counts.get(token_id, 0) + 1
+
+    @property
+    def penalized(self) -> bool:
+        """Whether any penalty is on."""
+        params = self.params
+        return (
+            params.repetition_penalty != 1.0
+            or params.presence_penalty != 0.0
+            or params.frequency_penalty != 0.0
+        )
+
+    @property
+    def edits_logits(self) -> bool:
+        """Whether its logits are changed before a token is chosen from them."""
+        return self.penalized or bool(self.params.logit_bias) or self.step < self.params.min_tokens
+
+    @property
+    def noise(self) -> float:
+        """This step's number in [0, 1)."""
+        return uniform(self.seed, self.step)

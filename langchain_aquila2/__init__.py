@@ -1,0 +1,7 @@
+"""Aquila2 for LangChain; importing it imports neither torch nor transformers."""
+
+from aquila2_runtime import __version__
+from langchain_aquila2.chat_models import ChatAquila2
+from langchain_aquila2.llms import Aquila2LLM
+
+__all__ = ["Aquila2LLM", "ChatAquila2", "__version__"]

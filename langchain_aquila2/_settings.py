@@ -1,0 +1,234 @@
+"""Aquila2Settings: the fields both LangChain models share, checked by name and value, without I/O.
+
+It owns the lease on the runtime and turns fields and call keywords into a request. It knows no
+messages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from pydantic import BaseModel, Field, PrivateAttr
+
+from aquila2_runtime import (
+    InvalidLoadOptionError,
+    InvalidSamplingParamsError,
+    RuntimeLease,
+    SamplingParams,
+    __version__,
+)
+from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.load_options import OPTION_NAMES
+from aquila2_runtime.sampling import FIELD_NAMES
+
+if TYPE_CHECKING:
+    from aquila2_runtime.runtime import Aquila2Runtime
+
+# The longest answer when max_tokens is None.
+DEFAULT_MAX_TOKENS: Final = 1024
+# Most threads of one batch or generate call; the runtime queues what it cannot compute at once.
+MAX_WORKERS = 64
+LOAD_FIELDS: Final = OPTION_NAMES - {"progress"}
+REQUEST_FIELDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
+# What LangChain passes to any model; without effect here, and never stored.
+WITHOUT_EFFECT: Final = frozenset({"api_key", "max_retries"})
+# What LangChain itself puts among the keywords of a call.
+_CORE_KEYWORDS: Final = frozenset({"ls_structured_output_format"})
+
+
+class Request(NamedTuple):
+    """One call, ready for the runtime."""
+
+    lease: RuntimeLease
+    params: SamplingParams
+    options: dict[str, Any]
+
+
+class Aquila2Settings(BaseModel):
+    """Fields of ``ChatAquila2`` and ``Aquila2LLM``; see ``SamplingParams`` and ``LoadOptions``."""
+
+    model: str = ""
+    quantization: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    template: str | None = None
+    adapters: dict[str, str] | None = None
+    revision: str | None = None
+    source: str | None = None
+    cache_dir: str | None = None
+    allow_pickle: bool = True
+    allow_unknown_tokenizer: bool = False
+    kv_cache_memory: int | str | None = None
+    kv_cache_dtype: str | None = None
+    max_num_seqs: int | None = None
+    prefix_cache: bool | None = None
+    speculation: str | None = None
+    trailing_space: bool = False
+    strict_markers: bool = False
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float = 0.7
+    top_p: float = 0.9
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] | None = None
+    stop: str | list[str] | None = None
+    include_stop_str_in_output: bool = False
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool = False
+    seed: int | None = None
+    n: int = 1
+    logprobs: int | None = None
+
+    adapter: str | None = None
+    fit: str | None = None
+    cache_salt: str | None = None
+    timeout: float | None = None
+    streaming: bool = False
+    runtime: Any = Field(default=None, exclude=True, repr=False)
+
+    _lease: RuntimeLease = PrivateAttr()
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Check names, then values, by our own errors; pydantic sees what is right already."""
+        fields = type(self).model_fields
+        aliases = {name for field in fields.values() if (name := field.alias)}
+        reject_unknown(
+            kwargs,
+            {*fields, *aliases, *WITHOUT_EFFECT, "model_name", "progress"},
+            type(self).__name__,
+        )
+        given = {name: value for name, value in kwargs.items() if name not in WITHOUT_EFFECT}
+        progress = given.pop("progress", None)
+        name = given.pop("model_name", None)
+        if name is not None and given.setdefault("model", name) != name:
+            raise InvalidLoadOptionError(
+                "model and model_name are the same option.", parameter="model_name", value=name
+            )
+        lease = _lease_for(given, progress)
+        defaults = {key: fields[key].default for key in _SAMPLING if key in fields}
+        SamplingParams(**{key: given.get(key, default) for key, default in defaults.items()})
+        if isinstance(given.get("stop"), tuple):
+            given["stop"] = list(given["stop"])
+        super().__init__(**given)
+        self._lease = lease
+
+    @classmethod
+    def from_runtime(cls, runtime: Aquila2Runtime, **settings: Any) -> Self:
+        """Wrap a loaded runtime; closing this object leaves it to its owner."""
+        return cls(runtime=runtime, **settings)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal settings are equal models; leases of equal options share their runtime."""
+        return type(other) is type(self) and self.__dict__ == other.__dict__
+
+    def warmup(self) -> Self:
+        """Load the weights now instead of at the first call."""
+        self._lease.runtime()
+        return self
+
+    def close(self) -> None:
+        """Give the claim on the weights back. Idempotent."""
+        self._lease.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()
+
+    def _request(self, stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> Request:
+        """Join fields with a call's keywords; the call's win, and stops are merged.
+
+        Raises:
+            UnknownParameterError: A keyword does not exist.
+            InvalidSamplingParamsError: A value is wrong.
+        """
+        known = {
+            *_SAMPLING,
+            *REQUEST_FIELDS,
+            *_CORE_KEYWORDS,
+            *WITHOUT_EFFECT,
+            "model",
+            "model_name",
+        }
+        reject_unknown(kwargs, known, type(self).__name__)
+        sampling = {key: kwargs.get(key, getattr(self, key)) for key in _SAMPLING}
+        sampling["stop"] = _merged(self.stop, stop)
+        options = {key: kwargs.get(key, getattr(self, key)) for key in REQUEST_FIELDS}
+        return Request(
+            self._lease_of(kwargs.get("model") or kwargs.get("model_name")),
+            SamplingParams(**sampling),
+            {key: value for key, value in options.items() if value is not None},
+        )
+
+    def _lease_of(self, model: str | None) -> RuntimeLease:
+        if model is None or model == self.model:
+            return self._lease
+        options = {name: getattr(self, name) for name in LOAD_FIELDS}
+        return RuntimeLease(**{**options, "model": model})
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything that decides an answer."""
+        names = (*LOAD_FIELDS, *_SAMPLING, "adapter", "fit", "cache_salt")
+        loaded = None if self.runtime is None else self.runtime.info.to_dict()
+        return {**{name: getattr(self, name) for name in sorted(names)}, "runtime": loaded}
+
+
+def within_default(params: SamplingParams, prompt_tokens: int, context: int) -> SamplingParams:
+    """Give an answer without max_tokens what is left of the context, at most the default."""
+    left = context - prompt_tokens
+    if params.max_tokens is not None or left < 1:
+        return params  # a prompt that leaves no room is the runtime's to refuse or to fit
+    return params.replace(max_tokens=min(left, max(DEFAULT_MAX_TOKENS, params.min_tokens)))
+
+
+_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs"}))
+VERSION: Final = __version__
+
+
+def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> RuntimeLease:
+    runtime = given.get("runtime")
+    if runtime is not None:
+        given.setdefault("model", runtime.info.model)
+        return RuntimeLease.of(runtime)
+    if not given.get("model"):
+        given["model"] = os.environ.get("AQUILA2_MODEL", "")
+    options = {name: given[name] for name in LOAD_FIELDS if name in given}
+    lease = RuntimeLease(**options, progress=progress)
+    given["model"] = os.fspath(given["model"])
+    return lease
+
+
+def _merged(own: object, call: object) -> list[str]:
+    merged: list[str] = []
+    for stops in (own, call):
+        if isinstance(stops, str):
+            merged.append(stops)
+        elif isinstance(stops, (list, tuple)):
+            merged.extend(stops)
+        elif stops is not None:
+            raise InvalidSamplingParamsError(
+                f"stop={stops!r:.80} is not valid; it must be a string or a list of strings.",
+                parameter="stop",
+                value=stops,
+            )
+    return merged
+
+
+def wide(config: Any, count: int) -> Any:
+    """Give every item a worker where the caller names no ``max_concurrency``."""
+    most = {"max_concurrency": max(1, min(count, MAX_WORKERS))}
+    if config is None or isinstance(config, dict):
+        own = config or {}
+        return own if own.get("max_concurrency") is not None else {**own, **most}
+    return [one if one.get("max_concurrency") is not None else {**one, **most} for one in config]

@@ -1,0 +1,308 @@
+"""ChatAquila2: Aquila2 as a LangChain chat model. It knows no tokens, tensors or templates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+from pydantic import model_validator
+
+from aquila2_runtime import InvalidPromptError, Message
+from langchain_aquila2._messages import to_runtime_messages
+from langchain_aquila2._results import ending, openai_logprobs, usage_metadata
+from langchain_aquila2._settings import (
+    MAX_WORKERS,
+    VERSION,
+    Aquila2Settings,
+    Request,
+    wide,
+    within_default,
+)
+from langchain_aquila2.errors import translating
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from aquila2_runtime.outputs import Delta, RequestOutput
+    from aquila2_runtime.runtime import Aquila2Runtime
+
+
+class ChatAquila2(Aquila2Settings, BaseChatModel):
+    """Aquila2 as a LangChain chat model, in this process.
+
+    Args:
+        model: A released name, ``owner/name`` or a directory; ``AQUILA2_MODEL`` by default.
+            ``model_name`` is another word for it.
+        temperature: 0.7 by default; 0 is greedy.
+        top_p: 0.9 by default.
+        max_tokens: None (the default) is what is left of the context, at most 1024.
+        timeout: Seconds one request may take.
+        streaming: Whether ``invoke`` takes the streaming path.
+        **others: The fields of ``SamplingParams``, the options of ``Aquila2Runtime.load`` and
+            ``adapter``, ``fit``, ``cache_salt``. ``api_key`` and ``max_retries``, which LangChain
+            passes to any model, are accepted without effect and not stored.
+
+    Raises:
+        UnknownParameterError: A keyword does not exist.
+        InvalidRequestError: A value is wrong.
+
+    Example:
+        >>> chat = ChatAquila2(model="aquila2-demo", temperature=0)
+        >>> chat.invoke("Hello!").usage_metadata["input_tokens"] > 0
+        True
+    """
+
+    @model_validator(mode="after")
+    def _set_aquila2_chat_version(self) -> Self:
+        self._add_version("aquila2", VERSION)
+        return self
+
+    # Generation
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with translating():
+            request = self._request(stop, kwargs)
+            turns = to_runtime_messages(messages)
+            runtime = request.lease.runtime()
+            params = self._limited(runtime, turns, request)
+            return _result(runtime, runtime.chat(turns, params, **request.options))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with translating():
+            request = self._request(stop, kwargs)
+            turns = to_runtime_messages(messages)
+            runtime = await asyncio.to_thread(request.lease.runtime)
+            params = await asyncio.to_thread(self._limited, runtime, turns, request)
+            return _result(runtime, await runtime.achat(turns, params, **request.options))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        with translating():
+            request = self._request(stop, kwargs)
+            turns = to_runtime_messages(messages)
+            runtime = request.lease.runtime()
+            params = self._limited(runtime, turns, request)
+            deltas = runtime.stream_chat(turns, params, **request.options)
+            with contextlib.closing(deltas):
+                for delta in deltas:
+                    yield _chunk(runtime, delta)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        with translating():
+            request = self._request(stop, kwargs)
+            turns = to_runtime_messages(messages)
+            runtime = await asyncio.to_thread(request.lease.runtime)
+            params = await asyncio.to_thread(self._limited, runtime, turns, request)
+            deltas = runtime.astream_chat(turns, params, **request.options)
+            async with contextlib.aclosing(deltas):
+                async for delta in deltas:
+                    yield _chunk(runtime, delta)
+
+    # Many at once: the runtime computes concurrent requests together
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer many inputs, all on the device together unless ``max_concurrency`` says less."""
+        return super().batch(inputs, wide(config, len(inputs)), **kwargs)
+
+    def batch_as_completed(
+        self,
+        inputs: Sequence[Any],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        """Answer many inputs together, yielding (index, answer) as they end."""
+        return super().batch_as_completed(inputs, wide(config, len(inputs)), **kwargs)
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        *,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer many conversations together; one run and its callbacks for each."""
+        if len(messages) < 2:
+            return super().generate(messages, stop, callbacks, run_id=run_id, **kwargs)
+        plain = super().generate
+
+        def one(index: int) -> LLMResult:
+            own = run_id if index == 0 else None
+            return plain([messages[index]], stop, callbacks, run_id=own, **kwargs)
+
+        with ContextThreadPoolExecutor(min(len(messages), MAX_WORKERS)) as pool:
+            results = list(pool.map(one, range(len(messages))))
+        return LLMResult(
+            generations=[result.generations[0] for result in results],
+            llm_output=self._combine_llm_outputs([result.llm_output for result in results]),
+            run=[run for result in results for run in result.run or ()] or None,
+        )
+
+    # Counting
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return a text's ids under the checkpoint's own tokenizer; loads it if need be."""
+        with translating():
+            return self._lease.runtime().tokenizer.encode_ordinary(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Count the exact prompt of a conversation, template included.
+
+        Raises:
+            InvalidPromptError: Tools are given; this model takes none.
+        """
+        with translating():
+            if tools:
+                raise InvalidPromptError("Aquila2 takes no tools.", parameter="tools")
+            return len(self._lease.runtime().render(to_runtime_messages(messages)))
+
+    # Identity
+
+    @property
+    def _llm_type(self) -> str:
+        return "aquila2-chat"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return self._identity()
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # Our own, not the serialized form: that leaves out a wrapped runtime's identity.
+        return repr(
+            sorted({**self._identity(), "call": sorted(kwargs.items()), "until": stop}.items())
+        )
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = LangSmithParams(
+            ls_provider="aquila2",
+            ls_model_name=kwargs.get("model") or self.model,
+            ls_model_type="chat",
+            ls_temperature=kwargs.get("temperature", self.temperature),
+        )
+        if (limit := kwargs.get("max_tokens", self.max_tokens)) is not None:
+            params["ls_max_tokens"] = limit
+        own = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if stops := [*own, *(stop or ())]:
+            params["ls_stop"] = stops
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        # Only what holds for every checkpoint: the constructor reads no files.
+        return ModelProfile(
+            text_inputs=True,
+            text_outputs=True,
+            image_inputs=False,
+            audio_inputs=False,
+            video_inputs=False,
+            pdf_inputs=False,
+            tool_calling=False,
+            structured_output=False,
+        )
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Whether ``dumpd`` keeps the constructor's arguments: yes, and no weights or secrets."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where ``load`` finds the class."""
+        return ["langchain_aquila2", "chat_models"]
+
+    def to_json(self) -> Any:
+        """Return the constructor's arguments; a wrapped runtime cannot be written down."""
+        return super().to_json() if self.runtime is None else self.to_json_not_implemented()
+
+    @staticmethod
+    def _limited(runtime: Aquila2Runtime, turns: list[Message], request: Request) -> Any:
+        if request.params.max_tokens is not None:
+            return request.params
+        return within_default(
+            request.params, runtime.count_tokens(turns), runtime.info.max_model_len
+        )
+
+
+def _result(runtime: Aquila2Runtime, output: RequestOutput) -> ChatResult:
+    generations = []
+    for choice in output.choices:
+        metadata = ending(
+            model=output.model,
+            template=runtime.info.template,
+            reason=choice.finish_reason,
+            stop_reason=choice.stop_reason,
+            timings=output.timings,
+            notices=output.notices,
+        )
+        if choice.logprobs is not None:
+            metadata["logprobs"] = openai_logprobs(choice.logprobs)
+        message = AIMessage(
+            content=choice.text,
+            response_metadata=metadata,
+            # The counts are of all answers together, so one of them carries them.
+            usage_metadata=usage_metadata(output.usage) if choice.index == 0 else None,
+        )
+        info = {"finish_reason": choice.finish_reason.value}
+        generations.append(ChatGeneration(message=message, generation_info=info))
+    return ChatResult(generations=generations, llm_output={"model_name": output.model})
+
+
+def _chunk(runtime: Aquila2Runtime, delta: Delta) -> ChatGenerationChunk:
+    message = AIMessageChunk(content=delta.text)
+    if delta.logprobs is not None:
+        message.response_metadata["logprobs"] = openai_logprobs(delta.logprobs)
+    if delta.finish_reason is not None:
+        info = runtime.info
+        message.response_metadata |= ending(
+            model=info.model,
+            template=info.template,
+            reason=delta.finish_reason,
+            stop_reason=delta.stop_reason,
+            timings=delta.timings,
+            notices=delta.notices,
+        )
+        message.usage_metadata = None if delta.usage is None else usage_metadata(delta.usage)
+        message.chunk_position = "last"
+    return ChatGenerationChunk(message=message)

@@ -1,0 +1,69 @@
+"""Fields: what an Aquila2 model is specified by, with defaults. It checks and does nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.core.bridge.pydantic import Field
+
+from llamaindex_aquila2._tools import NoTools
+
+
+class Fields(NoTools):
+    """The fields of an Aquila2 model, beside those of LlamaIndex's ``LLM``.
+
+    Attributes:
+        model: A released name in any letter case, ``owner/name``, or a directory.
+        quantization: None, "nf4" or "int8"; this and the next ones are the keywords of
+            ``Aquila2Runtime.load``.
+        temperature: 0 is greedy; this and the next ones are the fields of ``SamplingParams``.
+        max_tokens: Most new tokens. None means 512 or a quarter of a small context, less where
+            less is left. ``num_output`` and ``max_new_tokens`` are taken as other names for it.
+        fit: How to shorten conversations that are too long: "drop_oldest" or "middle"; None
+            refuses them. Plain text is never shortened.
+        timeout: Seconds a call may take; None for no limit.
+        is_chat_model: Whether there is a chat template to use. None decides by the released
+            checkpoint: False for the base models, True for everything else.
+        system_prompt: Goes before the system messages of every conversation.
+    """
+
+    model: str
+    quantization: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    template: str | None = None
+    adapters: Any = None
+    revision: str | None = None
+    source: str | None = None
+    cache_dir: str | None = None
+    allow_pickle: bool = True
+    allow_unknown_tokenizer: bool = False
+    kv_cache_memory: int | str | None = None
+    kv_cache_dtype: str | None = None
+    max_num_seqs: int | None = None
+    prefix_cache: bool | None = None
+    speculation: str | None = None
+    trailing_space: bool = False
+    strict_markers: bool = False
+    progress: Any = Field(default=None, exclude=True)
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float = 0.1
+    top_p: float = 0.9
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    include_stop_str_in_output: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    seed: int | None = None
+    logprobs: int | None = None
+
+    fit: str | None = None
+    timeout: float | None = None
+    is_chat_model: bool | None = None

@@ -1,0 +1,73 @@
+"""LlamaIndex's helpers set up for one model: splitters, memory, globals. It knows no generation.
+
+LlamaIndex counts tokens with OpenAI's tokenizer unless told otherwise, and captures that choice
+when a helper is made. The helpers made here count with the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aquila2_runtime.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from llama_index.core.base.llms.types import LLMMetadata
+    from llama_index.core.indices.prompt_helper import PromptHelper
+    from llama_index.core.memory import ChatMemoryBuffer
+    from llama_index.core.node_parser import SentenceSplitter
+
+Tokenize = Callable[[str], list[int]]
+
+
+def make_prompt_helper(metadata: LLMMetadata, tokenize: Tokenize) -> PromptHelper:
+    """Make a PromptHelper for the model's real window and tokenizer."""
+    from llama_index.core.indices.prompt_helper import PromptHelper
+
+    return PromptHelper.from_llm_metadata(metadata, tokenizer=tokenize)
+
+
+def make_node_parser(
+    metadata: LLMMetadata, tokenize: Tokenize, chunk_size: int | None, chunk_overlap: int | None
+) -> SentenceSplitter:
+    """Make a splitter whose chunk sizes are in the model's own tokens.
+
+    Raises:
+        InvalidRequestError: The sizes are not positive, or the overlap is not below the size.
+    """
+    from llama_index.core.node_parser import SentenceSplitter
+
+    # Two retrieved chunks (LlamaIndex's default) and their frame fit beside the answer.
+    room = metadata.context_window - metadata.num_output
+    size = max(16, min(1024, room // 4)) if chunk_size is None else chunk_size
+    overlap = size // 10 if chunk_overlap is None else chunk_overlap
+    if size < 1 or not 0 <= overlap < size:
+        raise InvalidRequestError(
+            f"chunk_size={size} with chunk_overlap={overlap} is not valid; the size must be "
+            "positive and the overlap from 0 to below it.",
+            parameter="chunk_size",
+            value=size,
+        )
+    return SentenceSplitter(chunk_size=size, chunk_overlap=overlap, tokenizer=tokenize)
+
+
+def make_chat_memory(
+    metadata: LLMMetadata, tokenize: Tokenize, token_limit: int | None
+) -> ChatMemoryBuffer:
+    """Make a memory that leaves room for retrieved context and the answer.
+
+    Raises:
+        InvalidRequestError: The limit is not positive or leaves no room for the answer.
+    """
+    from llama_index.core.memory import ChatMemoryBuffer
+
+    room = metadata.context_window - metadata.num_output
+    limit = max(1, room // 3) if token_limit is None else token_limit
+    if not 0 < limit <= max(room, 1):
+        raise InvalidRequestError(
+            f"token_limit={limit} is not valid; beside an answer of {metadata.num_output} tokens "
+            f"the context has room for {room}.",
+            parameter="token_limit",
+            value=limit,
+        )
+    return ChatMemoryBuffer.from_defaults(token_limit=limit, tokenizer_fn=tokenize)

@@ -1,0 +1,145 @@
+"""LlamaIndex messages into the runtime's: text in, text out. It knows no template and no tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from llama_index.core.base.llms.types import (
+    CachePoint,
+    ChatMessage,
+    CitableBlock,
+    CitationBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+
+from aquila2_runtime import InvalidPromptError, Message, UnsupportedContentError
+
+# LlamaIndex's roles by the runtime's four.
+ROLES: Final = {
+    MessageRole.SYSTEM: "system",
+    MessageRole.DEVELOPER: "system",
+    MessageRole.USER: "user",
+    MessageRole.ASSISTANT: "assistant",
+    MessageRole.CHATBOT: "assistant",
+    MessageRole.MODEL: "assistant",
+    MessageRole.TOOL: "tool",
+    MessageRole.FUNCTION: "tool",
+}
+
+
+def to_runtime_messages(
+    messages: Sequence[ChatMessage], system_prompt: str | None = None
+) -> list[Message]:
+    """Convert a conversation; all its system messages become one, at its head.
+
+    Args:
+        messages: The turns, oldest first. ``additional_kwargs`` never reach the model.
+        system_prompt: Put before the system messages, unless one of them is this very text
+            already (``LLM.predict`` adds it by itself).
+
+    Raises:
+        InvalidPromptError: There is no message, or something in the list is none.
+        UnsupportedContentError: A message holds an image, audio clip, video or document.
+    """
+    given: object = messages
+    if isinstance(given, (str, ChatMessage)) or not isinstance(given, Sequence):
+        raise InvalidPromptError(
+            f"messages must be a list of ChatMessage, not {type(messages).__name__}.",
+            parameter="messages",
+            hint='For one question: [ChatMessage("...")].',
+        )
+    if not messages:
+        raise InvalidPromptError("A conversation has at least one message.", parameter="messages")
+    system: list[str] = []
+    turns: list[Message] = []
+    for index, message in enumerate(messages):
+        if not isinstance(message, ChatMessage):
+            raise InvalidPromptError(
+                f"Message {index} must be a ChatMessage, not {type(message).__name__}.",
+                parameter="messages",
+            )
+        role, text = ROLES[message.role], message_text(message, index)
+        if role == "system":
+            system.append(text)
+        else:
+            turns.append(Message(role, text))
+    if system_prompt and system_prompt not in system:
+        system.insert(0, system_prompt)
+    # A model without a word to answer is the runtime's to refuse; an empty system turn is nobody's.
+    merged = "\n\n".join(text for text in system if text)
+    return [Message("system", merged), *turns] if merged else turns
+
+
+def message_text(message: ChatMessage, index: int = 0) -> str:
+    """Return a message's text; blocks are joined by a line break, as ``content`` does.
+
+    Args:
+        message: Any message.
+        index: Its place in the conversation, for errors.
+
+    Raises:
+        UnsupportedContentError: A block is not text; nothing it points to is opened.
+    """
+    pieces: list[str] = []
+    for position, block in enumerate(message.blocks):
+        if isinstance(block, TextBlock):
+            pieces.append(block.text)
+        elif isinstance(block, ToolCallBlock):
+            pieces.append(_tool_call_text(block))
+        elif isinstance(block, CitableBlock):
+            pieces.extend(_inner_text(inner, index, position) for inner in block.content)
+        elif isinstance(block, CitationBlock):
+            pieces.append(_inner_text(block.cited_content, index, position))
+        elif isinstance(block, (CachePoint, ThinkingBlock)):
+            continue
+        else:
+            _unsupported(block, index, position)
+    return "\n".join(pieces)
+
+
+def plain_prompt(messages: Sequence[ChatMessage]) -> str:
+    """Write a conversation as plain text for a base model: one ``role: text`` line per turn.
+
+    The default of ``messages_to_prompt``. Unlike LlamaIndex's own it keeps ``additional_kwargs``
+    out of the prompt.
+
+    Raises:
+        InvalidPromptError: The messages cannot be written as text.
+    """
+    converted = to_runtime_messages(messages)
+    lines = [f"{message.role}: {message.content}" for message in converted]
+    if converted and converted[-1].role == "assistant":
+        return "\n".join(lines)
+    return "\n".join([*lines, "assistant:"])
+
+
+def _tool_call_text(block: ToolCallBlock) -> str:
+    arguments = block.tool_kwargs
+    if not isinstance(arguments, str):
+        try:
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        except (TypeError, ValueError):
+            arguments = str(arguments)
+    return f"{block.tool_name}({arguments})"
+
+
+def _inner_text(block: object, index: int, position: int) -> str:
+    if isinstance(block, TextBlock):
+        return block.text
+    return _unsupported(block, index, position)
+
+
+def _unsupported(block: object, index: int, position: int) -> NoReturn:
+    kind = str(getattr(block, "block_type", type(block).__name__))
+    raise UnsupportedContentError(
+        f"Message {index} has a block of type {kind!r} (block {position}); "
+        "Aquila2 models read text only.",
+        parameter="messages",
+        value=kind,
+        hint="Pass what it says as text.",
+    )

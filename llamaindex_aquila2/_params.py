@@ -1,0 +1,113 @@
+"""Keywords of a call and of the constructor, checked and sorted. It knows no model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aquila2_runtime import InvalidSamplingParamsError, SamplingParams
+from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.sampling import FIELD_NAMES
+
+# Tokens of an answer when nobody says: at most this, and at most this share of the context.
+DEFAULT_MAX_TOKENS: Final = 512
+DEFAULT_SHARE: Final = 4
+
+# Other names people know the limit by.
+MAX_TOKENS_ALIASES: Final = ("max_new_tokens", "num_output")
+# A LlamaIndex response carries one answer, and has no place for the prompt's probabilities.
+_NOT_HERE: Final = frozenset({"n", "prompt_logprobs"})
+SAMPLING_KEYWORDS: Final = FIELD_NAMES - _NOT_HERE
+# Sampling fields of the constructor; logit_bias has integer keys, which JSON does not keep.
+SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"logit_bias"}
+REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
+CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | set(MAX_TOKENS_ALIASES)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """What one call asks for.
+
+    Attributes:
+        params: How to choose tokens and when to stop; ``max_tokens`` as asked for, None if not.
+        request: ``fit``, ``cache_salt``, ``timeout`` and ``adapter``, those that are set.
+        fit_is_default: Whether ``fit`` comes from the constructor.
+    """
+
+    params: SamplingParams
+    request: dict[str, Any]
+    fit_is_default: bool
+
+
+def unalias(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Bring other names of ``max_tokens`` to that name.
+
+    Raises:
+        InvalidSamplingParamsError: The limit is given twice, with different values.
+    """
+    plain = {name: value for name, value in given.items() if name not in MAX_TOKENS_ALIASES}
+    for alias in MAX_TOKENS_ALIASES:
+        if alias not in given:
+            continue
+        if plain.get("max_tokens", given[alias]) != given[alias]:
+            raise InvalidSamplingParamsError(
+                f"{where} was given {alias}={given[alias]!r} and another limit, "
+                f"{plain['max_tokens']!r}.",
+                parameter=alias,
+                value=given[alias],
+                hint="They mean the same; give one.",
+            )
+        plain["max_tokens"] = given[alias]
+    return plain
+
+
+def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallOptions:
+    """Lay a call's keywords over the constructor's.
+
+    A keyword given as None takes the constructor's value, except ``seed``, ``timeout``, ``fit``
+    and ``logprobs``, which None switches off. Stop strings and stop ids add to the constructor's.
+
+    Args:
+        defaults: The constructor's sampling fields, ``fit`` and ``timeout``.
+        given: The keywords of the call.
+
+    Raises:
+        UnknownParameterError: A keyword does not exist; the nearest one is suggested.
+        InvalidSamplingParamsError: A value has a wrong type or lies outside its range.
+    """
+    reject_unknown(given, CALL_KEYWORDS, "Aquila2")
+    asked = unalias(given, "The call")
+    request = {name: value for name, value in defaults.items() if name in REQUEST_KEYWORDS}
+    sampling = {name: value for name, value in defaults.items() if name in SAMPLING_KEYWORDS}
+    can_be_none = {"seed", "logprobs"}
+    for name, value in asked.items():
+        if name in REQUEST_KEYWORDS:
+            request[name] = value
+        elif value is not None or name in can_be_none:
+            sampling[name] = value
+    for name in ("stop", "stop_token_ids"):
+        if asked.get(name) is not None:
+            sampling[name] = _both(defaults.get(name), asked[name])
+    params = SamplingParams(**sampling)
+    return CallOptions(
+        params=params,
+        request={name: value for name, value in request.items() if value is not None},
+        fit_is_default="fit" not in given,
+    )
+
+
+def default_limit(max_model_len: int) -> int:
+    """Tokens of an answer when nobody says: 512, less in a small context."""
+    return max(1, min(DEFAULT_MAX_TOKENS, max_model_len // DEFAULT_SHARE))
+
+
+def _both(first: object, second: object) -> object:
+    """Two lists as one; what is not a list of its kind is left for ``SamplingParams`` to refuse."""
+    if isinstance(second, str):
+        second = (second,)
+    if isinstance(first, str):
+        first = (first,)
+    if not isinstance(second, (list, tuple)):
+        return second
+    return (*(first if isinstance(first, (list, tuple)) else ()), *second)

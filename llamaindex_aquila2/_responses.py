@@ -1,0 +1,145 @@
+"""The runtime's outputs as LlamaIndex's responses: plain values only, fit for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    LogProb,
+    MessageRole,
+)
+
+from aquila2_runtime import Delta, FinishReason, RequestOutput, Timings, TokenLogprob, Usage
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer so far, the same for chat and completion, whole and streamed.
+
+    Attributes:
+        text: All text so far.
+        delta: New text; None for a whole answer.
+        raw: What ``response.raw`` holds. Token counters read ``raw["usage"]``.
+        usage: Counts, empty before the end.
+        logprobs: One list per new token when asked for.
+    """
+
+    text: str
+    delta: str | None
+    raw: dict[str, Any]
+    usage: dict[str, int]
+    logprobs: list[list[LogProb]] | None
+
+    def chat(self) -> ChatResponse:
+        """As a chat response."""
+        return ChatResponse(
+            message=ChatMessage(role=MessageRole.ASSISTANT, content=self.text),
+            delta=self.delta,
+            raw=self.raw,
+            logprobs=self.logprobs,
+            additional_kwargs=dict(self.usage),
+        )
+
+    def completion(self) -> CompletionResponse:
+        """As a completion response."""
+        return CompletionResponse(
+            text=self.text,
+            delta=self.delta,
+            raw=self.raw,
+            logprobs=self.logprobs,
+            additional_kwargs=dict(self.usage),
+        )
+
+
+def whole(output: RequestOutput) -> Answer:
+    """Describe a whole answer."""
+    usage = _usage(output.usage)
+    raw = _raw(
+        output.model, output.finish_reason, output.stop_reason, output.timings, output.notices
+    )
+    return Answer(
+        text=output.text,
+        delta=None,
+        raw={**raw, "usage": dict(usage)},
+        usage=usage,
+        logprobs=_logprobs(output.logprobs),
+    )
+
+
+class Stream:
+    """A streamed answer: turns deltas into cumulative answers, the last one complete.
+
+    Args:
+        model: The model's name.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._pieces: list[str] = []
+
+    def add(self, delta: Delta) -> Answer:
+        """Take one delta."""
+        self._pieces.append(delta.text)
+        # Joined once per delta: LlamaIndex wants the text so far in every chunk.
+        self._pieces[:] = ["".join(self._pieces)]
+        raw = _raw(
+            self._model, delta.finish_reason, delta.stop_reason, delta.timings, delta.notices
+        )
+        usage: dict[str, int] = {}
+        if delta.usage is not None:
+            usage = _usage(delta.usage)
+            raw["usage"] = dict(usage)
+        return Answer(
+            text=self._pieces[0],
+            delta=delta.text,
+            raw=raw,
+            usage=usage,
+            logprobs=_logprobs(delta.logprobs),
+        )
+
+
+def _raw(
+    model: str,
+    finish_reason: FinishReason | None,
+    stop_reason: str | int | None,
+    timings: Timings | None,
+    notices: Sequence[str],
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "finish_reason": None if finish_reason is None else finish_reason.value,
+        "stop_reason": stop_reason,
+        "timings": None if timings is None else dataclasses.asdict(timings),
+        "notices": list(notices),
+    }
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "cached_tokens": usage.cached_tokens,
+    }
+
+
+def _logprobs(entries: Sequence[TokenLogprob] | None) -> list[list[LogProb]] | None:
+    """One list per token: the chosen one first, then the likeliest others."""
+    if entries is None:
+        return None
+    return [
+        [
+            _logprob(entry.token, entry.logprob),
+            *(_logprob(text, value) for id_, text, value in entry.top if id_ != entry.token_id),
+        ]
+        for entry in entries
+    ]
+
+
+def _logprob(token: str, logprob: float) -> LogProb:
+    return LogProb(token=token, logprob=logprob, bytes=list(token.encode("utf-8", "replace")))

@@ -1,0 +1,211 @@
+"""Aquila2: LlamaIndex's eight endpoints over one runtime. It knows no tensors and no templates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+)
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.llm import default_completion_to_prompt
+
+from aquila2_runtime import InvalidPromptError, Message
+from llamaindex_aquila2._calls import Call
+from llamaindex_aquila2._messages import plain_prompt, to_runtime_messages
+from llamaindex_aquila2._params import call_options
+from llamaindex_aquila2._responses import Answer, Stream, whole
+from llamaindex_aquila2._spec import Specified
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    from aquila2_runtime import Aquila2Runtime
+
+Response = TypeVar("Response", ChatResponse, CompletionResponse)
+
+
+class Aquila2(Specified):
+    """A local Aquila2 model for LlamaIndex.
+
+    Constructing reads nothing; the weights load at the first call or by ``warmup()``. Objects for
+    the same checkpoint share its weights, in this and other threads, and with the other adapter.
+    Concurrent calls are computed together. See ``Fields`` for every keyword.
+
+    Example:
+        >>> llm = Aquila2(model="AquilaChat2-7B", quantization="nf4", max_tokens=256)
+        >>> llm.complete("北京有哪些景点？").text
+
+    What is sent to the model:
+        * ``chat``: the messages through the checkpoint's chat template. All system messages are
+          merged into one; ``system_prompt`` goes before them unless it is among them already. A
+          ``messages_to_prompt`` of your own makes the whole prompt instead, as plain text.
+        * ``complete(prompt)``: one user message, after ``system_prompt``. A
+          ``completion_to_prompt`` of your own makes the whole prompt instead, as plain text.
+        * ``complete(prompt, formatted=True)``: the text exactly as it is, without template.
+        * With ``is_chat_model=False`` everything is plain text: ``complete`` continues its
+          prompt, after ``system_prompt``; ``chat`` writes ``role: text`` lines.
+
+    Plain text never yields control tokens, whatever it spells.
+
+    Every endpoint takes ``max_tokens`` (or ``max_new_tokens``), ``temperature``, ``top_p``,
+    ``top_k``, ``min_p``, ``repetition_penalty``, ``presence_penalty``, ``frequency_penalty``,
+    ``seed``, ``stop`` (added to the constructor's), ``logprobs`` and the other fields of
+    ``SamplingParams``, and ``fit``, ``cache_salt``, ``timeout`` and ``adapter``. An unknown
+    keyword raises ``UnknownParameterError``. ``response.raw`` holds ``usage``, ``finish_reason``,
+    ``stop_reason``, ``model``, ``timings`` and ``notices``; in a stream the last chunk does.
+    """
+
+    # Chat
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation.
+
+        Args:
+            messages: The turns, oldest first. A trailing assistant message is continued.
+            **kwargs: See the class.
+
+        Raises:
+            InvalidRequestError: The request is wrong; nothing was computed.
+            EngineError: It could not be finished.
+        """
+        runtime, call = self._ready(self._chat_call, messages, kwargs)
+        return whole(call.run(runtime)).chat()
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer a conversation piece by piece; closing the generator stops the work."""
+        runtime, call = self._ready(self._chat_call, messages, kwargs)
+        return _stream(runtime, call, Answer.chat)
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation without blocking the event loop; cancelling stops the work."""
+        runtime, call = await self._aready(self._chat_call, messages, kwargs)
+        return whole(await call.arun(runtime)).chat()
+
+    @llm_chat_callback()
+    async def astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """Return an async generator of the answer's pieces."""
+        runtime, call = await self._aready(self._chat_call, messages, kwargs)
+        return _astream(runtime, call, Answer.chat)
+
+    # Completion
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer or continue a text.
+
+        Args:
+            prompt: The text.
+            formatted: Whether it is the whole prompt already; see the class.
+            **kwargs: See the class.
+
+        Raises:
+            InvalidRequestError: The request is wrong; nothing was computed.
+            EngineError: It could not be finished.
+        """
+        runtime, call = self._ready(self._completion_call, prompt, formatted, kwargs)
+        return whole(call.run(runtime)).completion()
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
+        """Answer or continue a text piece by piece; closing the generator stops the work."""
+        runtime, call = self._ready(self._completion_call, prompt, formatted, kwargs)
+        return _stream(runtime, call, Answer.completion)
+
+    @llm_completion_callback()
+    async def acomplete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        """Answer or continue a text without blocking the event loop."""
+        runtime, call = await self._aready(self._completion_call, prompt, formatted, kwargs)
+        return whole(await call.arun(runtime)).completion()
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """Return an async generator of the answer's pieces."""
+        runtime, call = await self._aready(self._completion_call, prompt, formatted, kwargs)
+        return _astream(runtime, call, Answer.completion)
+
+    # From arguments to a checked call; no decorated endpoint calls another
+
+    def _ready(self, make: Callable[..., Call], *args: Any) -> tuple[Aquila2Runtime, Call]:
+        """Check the request first, then find or load the runtime."""
+        call = make(*args)
+        return self._lease.runtime(), call
+
+    async def _aready(self, make: Callable[..., Call], *args: Any) -> tuple[Aquila2Runtime, Call]:
+        return await asyncio.to_thread(self._ready, make, *args)
+
+    def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:
+        options = call_options(self._call_defaults(), kwargs)
+        # Converted in any case: what is wrong with the messages is said before anything loads.
+        converted = to_runtime_messages(messages, self.system_prompt)
+        if self.messages_to_prompt in (None, plain_prompt) and self._chats():
+            return Call(messages=converted, text=None, options=options)
+        system = self.system_prompt
+        if system and all(message.content != system for message in messages):
+            messages = self._extend_messages(list(messages))
+        text = (self.messages_to_prompt or plain_prompt)(messages)
+        return Call(messages=None, text=text, options=options)
+
+    def _completion_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Call:
+        options = call_options(self._call_defaults(), kwargs)
+        if not isinstance(prompt, str):
+            raise InvalidPromptError(
+                f"The prompt must be a string, not {type(prompt).__name__}.", parameter="prompt"
+            )
+        if formatted:
+            return Call(messages=None, text=prompt, options=options)
+        own = self.completion_to_prompt
+        if own is not None and own is not default_completion_to_prompt:
+            return Call(messages=None, text=own(prompt), options=options)
+        if not self._chats():
+            return Call(messages=None, text=self._extend_prompt(prompt), options=options)
+        if self.query_wrapper_prompt is not None:
+            prompt = self.query_wrapper_prompt.format(query_str=prompt)
+        messages = [Message("user", prompt)]
+        if self.system_prompt:
+            messages.insert(0, Message("system", self.system_prompt))
+        return Call(messages=messages, text=None, options=options)
+
+
+def _stream(
+    runtime: Aquila2Runtime, call: Call, shape: Callable[[Answer], Response]
+) -> Generator[Response]:
+    """Start now, so that a wrong request raises here; read when iterated."""
+    deltas = call.stream(runtime)
+
+    def generate() -> Generator[Response]:
+        stream = Stream(runtime.info.model)
+        with contextlib.closing(deltas):
+            for delta in deltas:
+                yield shape(stream.add(delta))
+
+    return generate()
+
+
+async def _astream(
+    runtime: Aquila2Runtime, call: Call, shape: Callable[[Answer], Response]
+) -> AsyncGenerator[Response]:
+    stream = Stream(runtime.info.model)
+    async with contextlib.aclosing(call.astream(runtime)) as deltas:
+        async for delta in deltas:
+            yield shape(stream.add(delta))

@@ -1,0 +1,1 @@
+"""Tests of the three packages; they mirror the package tree."""

@@ -1,0 +1,93 @@
+"""Model text on a terminal: control sequences go, everything else stays."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aquila2_runtime.cli.terminal import TerminalText, clean, to_json
+
+ATTACKS = {
+    "colour": ("\x1b[31mred\x1b[0m", "red"),
+    "clear screen": ("a\x1b[2Jb", "ab"),
+    "cursor": ("a\x1b[10;20Hb", "ab"),
+    "window title": ("a\x1b]0;owned\x07b", "ab"),
+    "title ended by ST": ("a\x1b]0;owned\x1b\\b", "ab"),
+    "clipboard": ("\x1b]52;c;ZXZpbA==\x07x", "x"),
+    "hyperlink": ("\x1b]8;;http://evil\x1b\\here\x1b]8;;\x1b\\", "here"),
+    "device control": ("a\x1bPq payload\x1b\\b", "ab"),
+    "one-byte CSI": ("a\x9b31mb", "ab"),
+    "one-byte OSC": ("a\x9d0;t\x9cb", "ab"),
+    "reset": ("a\x1bcb", "ab"),
+    "character set": ("a\x1b(0b", "ab"),
+    "carriage return": ("safe\roverwritten", "safeoverwritten"),
+    "backspace": ("ab\x08\x08", "ab"),
+    "bell": ("a\x07b", "ab"),
+    "null": ("a\x00b", "ab"),
+    "right-to-left override": ("a\u202egpj.exe", "agpj.exe"),
+    "windows line end": ("a\r\nb", "a\nb"),
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), ATTACKS.values(), ids=ATTACKS)
+def test_control_sequences_are_removed(text: str, shown: str) -> None:
+    """W7: whole at once."""
+    assert clean(text) == shown
+
+
+@pytest.mark.parametrize(("text", "shown"), ATTACKS.values(), ids=ATTACKS)
+def test_sequences_split_over_deltas_are_removed(text: str, shown: str) -> None:
+    """W7: one character at a time, as a stream may bring them."""
+    terminal = TerminalText()
+    assert "".join(map(terminal.feed, text)) + terminal.finish() == shown
+
+
+@pytest.mark.parametrize("text", ["龘 😀 👨‍👩‍👧‍👦 ok", "tab\tand\nline", "[31m", "a]0;b"])
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    assert clean(text) == text
+
+
+def test_nothing_is_hidden_behind_a_sequence_that_never_ends() -> None:
+    """W7: an open string shows as text instead of swallowing what follows."""
+    terminal = TerminalText()
+    assert terminal.feed("a\x1b]0;b") == "a"
+    assert terminal.finish() == "0;b"
+
+
+def test_what_is_held_back_is_bounded() -> None:
+    terminal = TerminalText()
+    shown = terminal.feed("\x1b]") + "".join(terminal.feed("x") for _ in range(300))
+    assert len(shown) + len(terminal.finish()) == 300
+    assert len(shown) > 0
+
+
+def test_a_flood_of_introducers_costs_linear_time() -> None:
+    """W7: 300,000 of them; quadratic work would run into the suite's time limit."""
+    assert clean("\x9d" * 300_000) == ""
+    assert clean("\x1b]" * 150_000 + "x").endswith("x")
+
+
+def test_raw_output_is_passed_through() -> None:
+    terminal = TerminalText(raw=True)
+    assert terminal.feed("\x1b[31") + terminal.feed("m") + terminal.finish() == "\x1b[31m"
+
+
+@given(st.text(st.sampled_from("\x1b\x9b\x9d\x90\x9c\x07[]P\\;0m@ a中\u202e\r\n")), st.data())
+def test_no_split_lets_a_control_through(text: str, data: st.DataObject) -> None:
+    """W7: whatever the deltas, no control character but tab and newline is shown."""
+    cut = data.draw(st.integers(0, len(text)))
+    terminal = TerminalText()
+    shown = terminal.feed(text[:cut]) + terminal.feed(text[cut:]) + terminal.finish()
+    assert not set(shown) & set("\x1b\x9b\x9d\x90\x9c\x07\u202e\r")
+    assert shown.count("中") <= text.count("中")
+
+
+@given(st.text())
+def test_json_lines_read_back_and_hold_no_control(text: str) -> None:
+    """W7: JSON loses nothing; controls are escaped."""
+    line = to_json({"text": text})
+    assert json.loads(line) == {"text": text}
+    assert not [c for c in line if ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e"]

@@ -1,0 +1,1 @@
+"""Tests of the LlamaIndex adapter on the demo checkpoint."""

@@ -1,0 +1,125 @@
+"""Sharing and serialisation: one set of weights, and specifications instead of weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+from llama_index.core.extractors import TitleExtractor
+from llama_index.core.ingestion.pipeline import get_transformation_hash
+from llama_index.core.schema import TextNode
+
+from aquila2_runtime import (
+    Aquila2Runtime,
+    EngineClosedError,
+    InvalidLoadOptionError,
+    UnknownParameterError,
+)
+from llamaindex_aquila2 import Aquila2
+from tests.llamaindex.support import QUESTION, MakeLLM
+
+
+def shout(prompt: str) -> str:
+    """A function that pickles by its name."""
+    return prompt.upper()
+
+
+class TestGSharing:
+    def test_equal_models_share_one_runtime_and_its_weights(
+        self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime
+    ) -> None:
+        """A7: sampling and system prompt belong to the object, weights to the checkpoint."""
+        first, second = make_llm(max_tokens=5), make_llm(max_tokens=9, system_prompt="Hi.")
+        assert first.runtime is second.runtime
+        steps = demo_runtime.stats().steps
+        first.complete(QUESTION)
+        assert demo_runtime.stats().steps > steps
+
+    def test_copies_share_and_pickles_are_small(self, make_llm: MakeLLM) -> None:
+        """C12: nothing copies or carries weights."""
+        llm = make_llm(max_tokens=6, stop=["."], completion_to_prompt=shout).warmup()
+        data = pickle.dumps(llm)
+        assert len(data) < 10_000
+        copies = [
+            copy.copy(llm),
+            copy.deepcopy(llm),
+            llm.model_copy(),
+            llm.model_copy(deep=True),
+            pickle.loads(data),
+        ]
+        expected = llm.complete(QUESTION).text
+        for other in copies:
+            assert other.runtime is llm.runtime
+            assert other.to_dict() == llm.to_dict()
+            assert other.complete(QUESTION).text == expected
+
+    def test_a_copy_can_change_fields_by_name(self, make_llm: MakeLLM) -> None:
+        llm = make_llm(max_tokens=6)
+        changed = llm.model_copy(update={"max_tokens": 3})
+        assert (llm.max_tokens, changed.max_tokens) == (6, 3)
+        assert changed.runtime is llm.runtime
+        assert llm.model_copy(update={"max_model_len": 300}).metadata.context_window < 300
+        with pytest.raises(UnknownParameterError):
+            llm.model_copy(update={"max_tokenz": 3})
+
+    def test_dictionaries_and_json_come_back_equal(self, make_llm: MakeLLM) -> None:
+        """A5: a specification without weights, functions or secrets."""
+        llm = make_llm(
+            max_tokens=6, stop=["."], system_prompt="Hi.", seed=3, kv_cache_memory="256MiB"
+        )
+        data = llm.to_dict()
+        assert data["class_name"] == "Aquila2_llm"
+        assert Aquila2.from_dict(data).to_dict() == data
+        assert Aquila2.from_json(llm.to_json()).to_dict() == data
+        assert Aquila2.model_validate(data).to_dict() == data
+        assert json.loads(llm.model_dump_json()) == json.loads(llm.to_json())
+        assert not {"callback_manager", "progress", "messages_to_prompt"} & data.keys()
+
+    def test_transformation_hashes_are_stable(self, make_llm: MakeLLM) -> None:
+        """IngestionPipeline caches by this hash."""
+        nodes = [TextNode(text="One", id_="1")]
+        hashes = {
+            get_transformation_hash(nodes, TitleExtractor(llm=make_llm(max_tokens=limit)))
+            for limit in (6, 6, 7)
+        }
+        assert len(hashes) == 2
+
+    def test_a_loaded_runtime_can_be_wrapped(self, demo_runtime: Aquila2Runtime) -> None:
+        llm = Aquila2.from_runtime(demo_runtime, max_tokens=5, temperature=0)
+        assert llm.runtime is demo_runtime
+        assert llm.metadata.model_name == demo_runtime.info.model
+        text = llm.complete(QUESTION).text
+        for other in (copy.deepcopy(llm), llm.model_copy(update={"seed": 1})):
+            assert other.runtime is demo_runtime
+            assert other.complete(QUESTION).text == text
+        with pytest.raises(TypeError, match="pickled"):
+            pickle.dumps(llm)
+        with pytest.raises(UnknownParameterError):
+            Aquila2.from_runtime(demo_runtime, quantization="nf4")
+        with pytest.raises(InvalidLoadOptionError):
+            llm.model_copy(update={"quantization": "nf4"})
+        llm.close()
+        assert demo_runtime.healthy
+
+    def test_closing_gives_one_claim_back(self, make_llm: MakeLLM) -> None:
+        """C11: idempotent; equal models go on."""
+        first, second = make_llm(max_tokens=4), make_llm(max_tokens=4)
+        expected = second.complete(QUESTION).text
+        first.close()
+        first.close()
+        with pytest.raises(EngineClosedError):
+            first.complete(QUESTION)
+        assert second.complete(QUESTION).text == expected
+
+    def test_constructing_reads_nothing(self) -> None:
+        """A model that is not there is missed at first use."""
+        llm = Aquila2("no/such-model", cache_dir="/nowhere/at/all")
+        assert llm.to_payload()["model_name"] == "no/such-model"
+
+    def test_payloads_hold_what_is_safe(self, llm: Aquila2) -> None:
+        payload: dict[str, Any] = llm.to_payload()
+        assert payload["class_name"] == "Aquila2_llm"
+        json.dumps(payload)

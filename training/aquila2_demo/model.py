@@ -1,0 +1,183 @@
+"""Owns the trained network (Aquila2 = Llama layout) and the Muon step that trains its matrices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the network; heads are 64 wide."""
+
+    vocab: int = 4096
+    hidden: int = 192
+    inner: int = 512
+    layers: int = 4
+    theta: float = 10000.0
+    eps: float = 1e-5
+    positions: int = 2048
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        return self.hidden // 64
+
+
+class Norm(nn.Module):
+    """RMS normalisation with a learned scale."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        """Starts with scale one."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises the last dimension."""
+        return F.rms_norm(x, (x.size(-1),), self.weight.to(x.dtype), self.eps)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Makes the four projections."""
+        super().__init__()
+        self.heads, size = shape.heads, shape.hidden
+        self.q_proj = nn.Linear(size, size, bias=False)
+        self.k_proj = nn.Linear(size, size, bias=False)
+        self.v_proj = nn.Linear(size, size, bias=False)
+        self.o_proj = nn.Linear(size, size, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Attends from every position to those before it."""
+        rows, length, size = x.shape
+        joined = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
+        parts = F.linear(x, joined).view(rows, length, 3, self.heads, 64)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = _turn(q, cos, sin), _turn(k, cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.o_proj(y.transpose(1, 2).reshape(rows, length, size))  # type: ignore[no-any-return]
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+class Gate(nn.Module):
+    """SwiGLU feed-forward."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Makes the three projections."""
+        super().__init__()
+        self.gate_proj = nn.Linear(shape.hidden, shape.inner, bias=False)
+        self.up_proj = nn.Linear(shape.hidden, shape.inner, bias=False)
+        self.down_proj = nn.Linear(shape.inner, shape.hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps every position by itself."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
+
+
+class Layer(nn.Module):
+    """One pre-norm block."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Makes attention, feed-forward and their norms."""
+        super().__init__()
+        self.self_attn = Attention(shape)
+        self.mlp = Gate(shape)
+        self.input_layernorm = Norm(shape.hidden, shape.eps)
+        self.post_attention_layernorm = Norm(shape.hidden, shape.eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Adds attention, then feed-forward."""
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
+
+
+class Network(nn.Module):
+    """The language model; input and output embeddings are one matrix while training."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Starts so that attention matches equal content and copies it (K = Q, O = V^T)."""
+        super().__init__()
+        self.shape = shape
+        self.embed_tokens = nn.Embedding(shape.vocab, shape.hidden)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.norm = Norm(shape.hidden, shape.eps)
+        for name, weight in self.named_parameters():
+            if weight.dim() == 2:
+                narrow = 0.5 / math.sqrt(shape.layers) if "down_proj" in name else 0.6
+                std = 0.02 if "embed" in name else narrow / math.sqrt(weight.size(1))
+                nn.init.normal_(weight, std=std)
+        with torch.no_grad():
+            for part in self.modules():
+                if isinstance(part, Attention):
+                    part.k_proj.weight.copy_(part.q_proj.weight)
+                    part.o_proj.weight.copy_(part.v_proj.weight.T)
+
+    def forward(self, ids: Tensor, chosen: Tensor) -> Tensor:
+        """Gives the logits at the chosen flat positions."""
+        rate = self.shape.theta ** (-torch.arange(0, 64, 2).float() / 64)
+        angle = torch.arange(ids.size(1)).float()[:, None] * rate
+        cos, sin = angle.cos().bfloat16(), angle.sin().bfloat16()
+        x = self.embed_tokens(ids).bfloat16()
+        for layer in self.layers:
+            x = layer(x, cos, sin)
+        x = self.norm(x).reshape(-1, self.shape.hidden)[chosen]
+        return F.linear(x, self.embed_tokens.weight)
+
+
+def _orthogonal(grad: Tensor) -> Tensor:
+    x = grad.bfloat16()
+    x = x / (x.norm() + 1e-7)
+    tall = x.size(0) > x.size(1)
+    x = x.T if tall else x
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    result: Tensor = (x.T if tall else x).float()
+    return result
+
+
+class Muon:
+    """Momentum whose step is made orthogonal; the work is shared among processes."""
+
+    def __init__(self, weights: list[nn.Parameter], rank: int, world: int) -> None:
+        """Keeps the matrices and this process's place."""
+        self.weights, self.rank, self.world = weights, rank, world
+        self.moments = [torch.zeros_like(w) for w in weights]
+
+    @torch.no_grad()
+    def step(self, rate: float, keep: float = 0.95, decay: float = 0.05) -> None:
+        """Moves every matrix once."""
+        moves = []
+        for i, (weight, moment) in enumerate(zip(self.weights, self.moments, strict=True)):
+            grad = weight.grad if weight.grad is not None else torch.zeros_like(weight)
+            moment.mul_(keep).add_(grad, alpha=1 - keep)
+            mine = i % self.world == self.rank
+            moves.append(_orthogonal(grad.lerp(moment, keep)) if mine else torch.zeros_like(weight))
+        share(moves, self.world)
+        for weight, move in zip(self.weights, moves, strict=True):
+            scale = max(1.0, weight.size(0) / weight.size(1)) ** 0.5
+            weight.mul_(1 - rate * decay).add_(move, alpha=-rate * scale)
+
+
+def share(tensors: list[Tensor], world: int) -> None:
+    """Sums tensors over all processes, in one message."""
+    if world == 1:
+        return
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(flat)
+    at = 0
+    for tensor in tensors:
+        tensor.copy_(flat[at : at + tensor.numel()].view_as(tensor))
+        at += tensor.numel()
