@@ -76,10 +76,10 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         """Check every option; nothing is looked up."""
-        if isinstance(self.model, os.PathLike):
-            object.__setattr__(self, "model", os.fspath(self.model))
-        if isinstance(self.cache_dir, os.PathLike):
-            object.__setattr__(self, "cache_dir", os.fspath(self.cache_dir))
+        for name in ("model", "cache_dir"):
+            value = getattr(self, name)
+            if isinstance(value, os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
         if not isinstance(self.model, str) or not self.model.strip():
             _fail("model", self.model, "a released name, owner/name or a directory")
         _one_of("quantization", self.quantization, _QUANTIZATIONS, optional=True)

@@ -19,10 +19,9 @@ def load_tokenizer(lease: RuntimeLease) -> Aquila2Tokenizer:
     options = lease.options
     if lease.loaded or options is None:
         return lease.runtime().tokenizer
-    from aquila2_runtime.tokenizer import Aquila2Tokenizer
-
     from aquila2_runtime.checkpoint.config import read_config
     from aquila2_runtime.checkpoint.resolve import resolve
+    from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
     resolved = resolve(
         options.model,

@@ -131,7 +131,8 @@ def _load(
             watch.check_counts(sources)
             _check_finite(model, files, dtype)
             model.requires_grad_(False)
-            return model.eval()
+            model.eval()
+            return model
         failure = watch.failure
     raise failure
 

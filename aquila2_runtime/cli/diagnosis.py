@@ -110,7 +110,7 @@ def _weights(
 
     files = verify_weights(path, config, allow_pickle=options.allow_pickle)
     size = sum(file.stat().st_size for file in files.files)
-    detail = f"{len(files.files)} files, {size / _GIB:.2f} GiB, every tensor in its place"
+    detail = f"{len(files.files)} file(s), {_amount(size)}, every tensor in its place"
     yield Check("weights", ok=True, detail=detail)
     if deep:
         from aquila2_runtime.cli.sweep import not_finite
@@ -139,7 +139,7 @@ def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
     )
     free = available_memory(str(placement.device))
     check_fits(estimate, free)
-    yield Check("memory", ok=True, detail=f"fits at {length} tokens; {free / _GIB:.1f} GiB free")
+    yield Check("memory", ok=True, detail=f"fits at {length} tokens; {_amount(free)} free")
 
 
 def _version(name: str) -> str | None:
@@ -183,9 +183,13 @@ def _where(found: ResolvedCheckpoint) -> str:
     return f"{found.path} ({found.source}{commit})"
 
 
+def _amount(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / 2**20:.1f} MiB"
+
+
 def _shape(config: ModelConfig) -> str:
-    billions = config.num_parameters / 1e9
+    millions = config.num_parameters / 1e6
     return (
-        f"{billions:.2f} B parameters, {config.num_layers} layers, vocabulary "
+        f"{millions:,.0f} M parameters, {config.num_layers} layers, vocabulary "
         f"{config.vocab_size}, context {config.max_position}"
     )

@@ -83,9 +83,10 @@ class TorchEngine(Engine):
         except BaseException:
             self._notes.put(None)  # interrupted: what is being loaded is given up when it is there
             raise
-        if self._death is not None:
+        failure = self._failure()
+        if failure is not None:
             self._thread.join()
-            raise self._death
+            raise failure
         # A daemon thread inside torch while the interpreter is torn down can crash the process.
         _engines.add(self)
 
@@ -286,6 +287,10 @@ class TorchEngine(Engine):
                     note.mailbox.fail(self._last_word())
 
     # Checks
+
+    def _failure(self) -> BaseException | None:
+        """What ended the thread, if something did."""
+        return self._death
 
     def _last_word(self) -> EngineDeadError | EngineClosedError:
         if self._death is not None:

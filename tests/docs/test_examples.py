@@ -27,7 +27,7 @@ def printed(request: pytest.FixtureRequest, demo_model: str) -> str:
         encoding="utf-8",
         check=False,
         cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)},
         timeout=110,
     )
     assert done.returncode == 0, done.stderr

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import json
+import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ENGLISH = (ROOT / "README.md").read_text("utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text("utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUN_ALL = """
+import contextlib, io, json, sys
+printed = []
+for code in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    printed.append(out.getvalue())
+json.dump(printed, sys.stdout)
+"""
 HEADING = re.compile(r"^(#+) ", re.MULTILINE)
 
 
@@ -38,16 +49,31 @@ def test_every_python_block_has_its_output_under_it() -> None:
     assert languages.count("python") == len(examples()) >= 4
 
 
-@pytest.mark.parametrize(("code", "output"), examples(), ids=range(len(examples())))
-def test_an_example_prints_exactly_what_the_readme_says(
-    code: str, output: str, demo_model: str
-) -> None:
+@pytest.fixture(scope="module")
+def printed(demo_model: str) -> list[str]:
+    """What each example prints; all run in one fresh interpreter, each with its own names."""
     if demo_model != "aquila2-demo":
         pytest.skip("the examples name aquila2-demo, whose weights are not embedded yet")
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
-    assert printed.getvalue() == output
+    codes = [code for code, _ in examples()]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL],
+        input=json.dumps(codes),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)},
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("index", range(len(examples())))
+def test_an_example_prints_exactly_what_the_readme_says(index: int, printed: list[str]) -> None:
+    assert printed[index] == examples()[index][1]
 
 
 def test_both_languages_have_the_same_code_and_structure() -> None:

@@ -1,0 +1,1 @@
+"""Tests of names, downloads, configuration, weight files, loading and the memory estimate."""
