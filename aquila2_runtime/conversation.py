@@ -19,6 +19,7 @@ Rules, the same for all five templates:
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -228,31 +229,23 @@ def _defend(pieces: Iterable[_Piece]) -> tuple[list[Part], list[int]]:
         if isinstance(part, Control):
             parts.append(part)
             continue
-        ends, own, end = [], list[tuple[int, int]](), 0
+        own: list[tuple[int, int]] = []
+        starts: list[int] = []
+        owners: list[int] = []
+        end = 0
         for piece in run:
             start, end = end, end + len(_text_of([piece]))
-            ends.append((end, piece.message))
-            if piece.message is None:
-                if own and own[-1][1] == start:
-                    start = own.pop()[0]
+            if piece.message is not None:
+                starts.append(start)
+                owners.append(piece.message)
+            elif own and own[-1][1] == start:
+                own[-1] = (own[-1][0], end)
+            else:
                 own.append((start, end))
         found = list(find_markers(part.text, own))
         parts.append(Text(insert_breaks(part.text, found)))
-        places.extend(_owners(found, ends))
+        places += (owners[max(bisect_left(starts, place) - 1, 0)] for place in found)
     return parts, places
-
-
-def _owners(positions: Iterable[int], ends: Sequence[tuple[int, int | None]]) -> Iterator[int]:
-    """Yield the message in which each position lies; positions ascend."""
-    place, owner = 0, 0
-    for position in positions:
-        while ends[place][0] < position:
-            place += 1
-            if ends[place][1] is not None:
-                owner = ends[place][1] or 0
-        if ends[place][1] is not None:
-            owner = ends[place][1] or 0
-        yield owner
 
 
 def _unique(places: Iterable[int]) -> list[str]:

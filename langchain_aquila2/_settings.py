@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from aquila2_runtime import (
     InvalidLoadOptionError,
     InvalidSamplingParamsError,
+    Message,
     RuntimeLease,
     SamplingParams,
     __version__,
@@ -95,6 +96,8 @@ class Aquila2Settings(BaseModel):
     runtime: Any = Field(default=None, exclude=True, repr=False)
 
     _lease: RuntimeLease = PrivateAttr()
+    # Claims on models that calls named; kept, so that no call loads one again.
+    _overrides: dict[str, RuntimeLease] = PrivateAttr(default_factory=dict)
 
     def __init__(self, **kwargs: Any) -> None:
         """Check names, then values, by our own errors; pydantic sees what is right already."""
@@ -129,14 +132,24 @@ class Aquila2Settings(BaseModel):
         """Equal settings are equal models; leases of equal options share their runtime."""
         return type(other) is type(self) and self.__dict__ == other.__dict__
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy, sharing the weights; changes are checked as the constructor checks them."""
+        copy = super().model_copy(deep=deep)
+        if not update:
+            return copy
+        kept = {name: getattr(copy, name) for name in copy.model_fields_set}
+        return type(self)(**{**kept, **update})
+
     def warmup(self) -> Self:
         """Load the weights now instead of at the first call."""
         self._lease.runtime()
         return self
 
     def close(self) -> None:
-        """Give the claim on the weights back. Idempotent."""
+        """Give the claims on the weights back, those of named models too. Idempotent."""
         self._lease.close()
+        while self._overrides:
+            self._overrides.popitem()[1].close()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -172,10 +185,14 @@ class Aquila2Settings(BaseModel):
         )
 
     def _lease_of(self, model: str | None) -> RuntimeLease:
+        own = self._lease.options  # raises where this object was closed
         if model is None or model == self.model:
             return self._lease
-        options = {name: getattr(self, name) for name in LOAD_FIELDS}
-        return RuntimeLease(**{**options, "model": model})
+        if (kept := self._overrides.get(model)) is not None:
+            return kept
+        fields = {name: getattr(self, name) for name in LOAD_FIELDS}
+        options = fields if own is None else own.to_kwargs()
+        return self._overrides.setdefault(model, RuntimeLease(**{**options, "model": model}))
 
     def _identity(self) -> dict[str, Any]:
         """Everything that decides an answer."""
@@ -184,10 +201,15 @@ class Aquila2Settings(BaseModel):
         return {**{name: getattr(self, name) for name in sorted(names)}, "runtime": loaded}
 
 
-def within_default(params: SamplingParams, prompt_tokens: int, context: int) -> SamplingParams:
+def limited(
+    runtime: Aquila2Runtime, prompt: str | Sequence[Message], request: Request
+) -> SamplingParams:
     """Give an answer without max_tokens what is left of the context, at most the default."""
-    left = context - prompt_tokens
-    if params.max_tokens is not None or left < 1:
+    params = request.params
+    if params.max_tokens is not None:
+        return params
+    left = runtime.info.max_model_len - runtime.count_tokens(prompt)
+    if left < 1:
         return params  # a prompt that leaves no room is the runtime's to refuse or to fit
     return params.replace(max_tokens=min(left, max(DEFAULT_MAX_TOKENS, params.min_tokens)))
 

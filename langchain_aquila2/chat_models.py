@@ -19,17 +19,10 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import model_validator
 
-from aquila2_runtime import InvalidPromptError, Message
+from aquila2_runtime import InvalidPromptError
 from langchain_aquila2._messages import to_runtime_messages
 from langchain_aquila2._results import ending, openai_logprobs, usage_metadata
-from langchain_aquila2._settings import (
-    MAX_WORKERS,
-    VERSION,
-    Aquila2Settings,
-    Request,
-    wide,
-    within_default,
-)
+from langchain_aquila2._settings import MAX_WORKERS, VERSION, Aquila2Settings, limited, wide
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
@@ -82,7 +75,7 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             request = self._request(stop, kwargs)
             turns = to_runtime_messages(messages)
             runtime = request.lease.runtime()
-            params = self._limited(runtime, turns, request)
+            params = limited(runtime, turns, request)
             return _result(runtime, runtime.chat(turns, params, **request.options))
 
     async def _agenerate(
@@ -96,7 +89,7 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             request = self._request(stop, kwargs)
             turns = to_runtime_messages(messages)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            params = await asyncio.to_thread(self._limited, runtime, turns, request)
+            params = await asyncio.to_thread(limited, runtime, turns, request)
             return _result(runtime, await runtime.achat(turns, params, **request.options))
 
     def _stream(
@@ -110,7 +103,7 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             request = self._request(stop, kwargs)
             turns = to_runtime_messages(messages)
             runtime = request.lease.runtime()
-            params = self._limited(runtime, turns, request)
+            params = limited(runtime, turns, request)
             deltas = runtime.stream_chat(turns, params, **request.options)
             with contextlib.closing(deltas):
                 for delta in deltas:
@@ -127,7 +120,7 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             request = self._request(stop, kwargs)
             turns = to_runtime_messages(messages)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            params = await asyncio.to_thread(self._limited, runtime, turns, request)
+            params = await asyncio.to_thread(limited, runtime, turns, request)
             deltas = runtime.astream_chat(turns, params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
@@ -255,14 +248,6 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
     def to_json(self) -> Any:
         """Return the constructor's arguments; a wrapped runtime cannot be written down."""
         return super().to_json() if self.runtime is None else self.to_json_not_implemented()
-
-    @staticmethod
-    def _limited(runtime: Aquila2Runtime, turns: list[Message], request: Request) -> Any:
-        if request.params.max_tokens is not None:
-            return request.params
-        return within_default(
-            request.params, runtime.count_tokens(turns), runtime.info.max_model_len
-        )
 
 
 def _result(runtime: Aquila2Runtime, output: RequestOutput) -> ChatResult:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
-from aquila2_runtime import SamplingParams
 from langchain_aquila2._results import ending
-from langchain_aquila2._settings import Aquila2Settings, Request, within_default
+from langchain_aquila2._settings import Aquila2Settings, limited
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         with translating():
             request = self._request(stop, kwargs)
             runtime = request.lease.runtime()
-            params = [_limited(runtime, prompt, request) for prompt in prompts]
+            params = [limited(runtime, prompt, request) for prompt in prompts]
             outputs = runtime.complete_batch(prompts, params, **request.options)
             return _result(runtime, outputs)
 
@@ -48,7 +47,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
             request = self._request(stop, kwargs)
             runtime = await asyncio.to_thread(request.lease.runtime)
             params = [
-                await asyncio.to_thread(_limited, runtime, prompt, request) for prompt in prompts
+                await asyncio.to_thread(limited, runtime, prompt, request) for prompt in prompts
             ]
             outputs = await runtime.acomplete_batch(prompts, params, **request.options)
             return _result(runtime, outputs)
@@ -63,7 +62,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         with translating():
             request = self._request(stop, kwargs)
             runtime = request.lease.runtime()
-            params = _limited(runtime, prompt, request)
+            params = limited(runtime, prompt, request)
             deltas = runtime.stream_complete(prompt, params, **request.options)
             with contextlib.closing(deltas):
                 for delta in deltas:
@@ -79,7 +78,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         with translating():
             request = self._request(stop, kwargs)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            params = await asyncio.to_thread(_limited, runtime, prompt, request)
+            params = await asyncio.to_thread(limited, runtime, prompt, request)
             deltas = runtime.astream_complete(prompt, params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
@@ -97,12 +96,6 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return self._identity()
-
-
-def _limited(runtime: Aquila2Runtime, prompt: str, request: Request) -> SamplingParams:
-    if request.params.max_tokens is not None:
-        return request.params
-    return within_default(request.params, runtime.count_tokens(prompt), runtime.info.max_model_len)
 
 
 def _result(runtime: Aquila2Runtime, outputs: list[RequestOutput]) -> LLMResult:

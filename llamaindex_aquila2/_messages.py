@@ -32,6 +32,28 @@ ROLES: Final = {
 }
 
 
+def check_conversation(messages: object) -> None:
+    """Refuse what is no list of at least one ``ChatMessage``.
+
+    Raises:
+        InvalidPromptError: It is not one.
+    """
+    if isinstance(messages, (str, ChatMessage)) or not isinstance(messages, Sequence):
+        raise InvalidPromptError(
+            f"messages must be a list of ChatMessage, not {type(messages).__name__}.",
+            parameter="messages",
+            hint='For one question: [ChatMessage("...")].',
+        )
+    if not messages:
+        raise InvalidPromptError("A conversation has at least one message.", parameter="messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, ChatMessage):
+            raise InvalidPromptError(
+                f"Message {index} must be a ChatMessage, not {type(message).__name__}.",
+                parameter="messages",
+            )
+
+
 def to_runtime_messages(
     messages: Sequence[ChatMessage], system_prompt: str | None = None
 ) -> list[Message]:
@@ -46,23 +68,10 @@ def to_runtime_messages(
         InvalidPromptError: There is no message, or something in the list is none.
         UnsupportedContentError: A message holds an image, audio clip, video or document.
     """
-    given: object = messages
-    if isinstance(given, (str, ChatMessage)) or not isinstance(given, Sequence):
-        raise InvalidPromptError(
-            f"messages must be a list of ChatMessage, not {type(messages).__name__}.",
-            parameter="messages",
-            hint='For one question: [ChatMessage("...")].',
-        )
-    if not messages:
-        raise InvalidPromptError("A conversation has at least one message.", parameter="messages")
+    check_conversation(messages)
     system: list[str] = []
     turns: list[Message] = []
     for index, message in enumerate(messages):
-        if not isinstance(message, ChatMessage):
-            raise InvalidPromptError(
-                f"Message {index} must be a ChatMessage, not {type(message).__name__}.",
-                parameter="messages",
-            )
         role, text = ROLES[message.role], message_text(message, index)
         if role == "system":
             system.append(text)

@@ -16,11 +16,11 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
 )
-from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import default_completion_to_prompt
 
 from aquila2_runtime import InvalidPromptError, Message
 from llamaindex_aquila2._calls import Call
+from llamaindex_aquila2._endpoints import chat_endpoint, completion_endpoint
 from llamaindex_aquila2._messages import plain_prompt, to_runtime_messages
 from llamaindex_aquila2._params import call_options
 from llamaindex_aquila2._responses import Answer, Stream, whole
@@ -67,7 +67,7 @@ class Aquila2(Specified):
 
     # Chat
 
-    @llm_chat_callback()
+    @chat_endpoint
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation.
 
@@ -82,19 +82,19 @@ class Aquila2(Specified):
         runtime, call = self._ready(self._chat_call, messages, kwargs)
         return whole(call.run(runtime)).chat()
 
-    @llm_chat_callback()
+    @chat_endpoint
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; closing the generator stops the work."""
         runtime, call = self._ready(self._chat_call, messages, kwargs)
         return _stream(runtime, call, Answer.chat)
 
-    @llm_chat_callback()
+    @chat_endpoint
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop; cancelling stops the work."""
         runtime, call = await self._aready(self._chat_call, messages, kwargs)
         return whole(await call.arun(runtime)).chat()
 
-    @llm_chat_callback()
+    @chat_endpoint
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
@@ -104,7 +104,7 @@ class Aquila2(Specified):
 
     # Completion
 
-    @llm_completion_callback()
+    @completion_endpoint
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer or continue a text.
 
@@ -120,7 +120,7 @@ class Aquila2(Specified):
         runtime, call = self._ready(self._completion_call, prompt, formatted, kwargs)
         return whole(call.run(runtime)).completion()
 
-    @llm_completion_callback()
+    @completion_endpoint
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
@@ -128,7 +128,7 @@ class Aquila2(Specified):
         runtime, call = self._ready(self._completion_call, prompt, formatted, kwargs)
         return _stream(runtime, call, Answer.completion)
 
-    @llm_completion_callback()
+    @completion_endpoint
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
@@ -136,7 +136,7 @@ class Aquila2(Specified):
         runtime, call = await self._aready(self._completion_call, prompt, formatted, kwargs)
         return whole(await call.arun(runtime)).completion()
 
-    @llm_completion_callback()
+    @completion_endpoint
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:

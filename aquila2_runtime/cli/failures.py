@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-import click
 import typer
 
 from aquila2_runtime.cli.terminal import note
@@ -50,7 +49,7 @@ def reported(*, debug: bool) -> Iterator[None]:
             raise
         note(f"error: {error}")
         raise typer.Exit(CALLER_WRONG) from error
-    except (click.exceptions.Exit, click.ClickException, click.Abort):
+    except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
         if debug:

@@ -91,7 +91,12 @@ def _listing(
     sizes = {name: lies.get(name, len(body)) for name, body in files.items()}
     if kind == "tree":
         return [
-            {"type": "file", "path": name, "size": size, "oid": hashlib.sha1(name.encode()).hexdigest()}
+            {
+                "type": "file",
+                "path": name,
+                "size": size,
+                "oid": hashlib.sha1(name.encode()).hexdigest(),
+            }
             for name, size in sizes.items()
         ]
     return {

@@ -34,7 +34,13 @@ def test_each_released_checkpoint_has_the_template_it_was_trained_with(
 
 @pytest.mark.parametrize(
     "spelling",
-    ["AquilaChat2-7B", "aquilachat2-7b", "AQUILACHAT2-7B", "BAAI/AquilaChat2-7B", "baai/aquilachat2-7b"],
+    [
+        "AquilaChat2-7B",
+        "aquilachat2-7b",
+        "AQUILACHAT2-7B",
+        "BAAI/AquilaChat2-7B",
+        "baai/aquilachat2-7b",
+    ],
 )
 def test_a_released_name_is_found_in_any_letter_case_with_or_without_its_owner(
     spelling: str,
@@ -50,7 +56,9 @@ def test_every_listed_name_finds_itself() -> None:
         assert entry.embedded == (entry.huggingface is None)
 
 
-@pytest.mark.parametrize("name", ["AquilaChat2", "gpt2", "", "other/AquilaChat2-7B", "BAAI/aquila2-demo"])
+@pytest.mark.parametrize(
+    "name", ["AquilaChat2", "gpt2", "", "other/AquilaChat2-7B", "BAAI/aquila2-demo"]
+)
 def test_other_names_are_not_found(name: str) -> None:
     assert find_released(name) is None
 

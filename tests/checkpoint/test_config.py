@@ -132,7 +132,11 @@ def test_unknown_or_contradictory_rope_settings_are_refused(rope: dict[str, Any]
 
 def test_missing_ids_are_those_of_the_vocabulary_and_never_the_codes_defaults() -> None:
     config = released(bos_token_id=None, eos_token_id=None, pad_token_id=None)
-    assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (100_006, 100_007, None)
+    assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (
+        100_006,
+        100_007,
+        None,
+    )
     newer = released(bos_token_id=None, eos_token_id=None, vocab_size=143_973)
     assert (newer.bos_token_id, newer.eos_token_id) == (143_717, 143_718)
     with pytest.raises(ConfigError, match="eos_token_id"):
@@ -198,7 +202,10 @@ def test_sizes_that_are_small_alone_and_vast_together_are_refused() -> None:
     """L7: hidden_size near its bound cannot allocate."""
     with pytest.raises(ConfigError, match="parameters"):
         released(
-            hidden_size=2**17, intermediate_size=2**20, num_hidden_layers=1000, num_attention_heads=1024
+            hidden_size=2**17,
+            intermediate_size=2**20,
+            num_hidden_layers=1000,
+            num_attention_heads=1024,
         )
 
 
@@ -231,7 +238,9 @@ def test_a_quantized_checkpoint_is_refused_with_the_way_out() -> None:
         ("{'a': 1}", "not valid"),
     ],
 )
-def test_json_beyond_the_standard_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
+def test_json_beyond_the_standard_is_refused(
+    tmp_path: Path, text: str | bytes, reason: str
+) -> None:
     """L7: NaN, Infinity, duplicate keys, huge integers and deep nesting are ConfigErrors."""
     with pytest.raises(ConfigError, match=reason):
         read_text(tmp_path, text)
@@ -288,14 +297,18 @@ def test_added_tokens_without_an_embedding_row_are_refused(
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(make_config())), json_values, max_size=4))
-def test_any_change_of_the_file_is_read_or_refused_and_nothing_else(changes: dict[str, Any]) -> None:
+def test_any_change_of_the_file_is_read_or_refused_and_nothing_else(
+    changes: dict[str, Any],
+) -> None:
     """L7: whatever config.json says, the answer is a ModelConfig or a ConfigError."""
     try:
         config = parse_config(json.loads(json.dumps({**make_config(), **changes})))

@@ -60,7 +60,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
             close()
 
 
-def files_of(tmp_path: Path, layout: str = "safetensors-sharded", **config: Any) -> dict[str, bytes]:
+def files_of(
+    tmp_path: Path, layout: str = "safetensors-sharded", **config: Any
+) -> dict[str, bytes]:
     path = make_checkpoint(tmp_path / f"source-{layout}-{len(config)}", layout=layout, **config)
     return {file.name: file.read_bytes() for file in path.iterdir()}
 
@@ -82,7 +84,9 @@ def test_only_what_loading_needs_is_fetched(hub: Hub, tmp_path: Path) -> None:
     verify_weights(found.path, read_config(found.path), allow_pickle=False)
 
 
-def test_pickled_shards_are_fetched_only_where_there_is_no_safetensors(hub: Hub, tmp_path: Path) -> None:
+def test_pickled_shards_are_fetched_only_where_there_is_no_safetensors(
+    hub: Hub, tmp_path: Path
+) -> None:
     """H4: .bin shards as the last resort, and only if they may be read."""
     wanted = files_of(tmp_path, "bin-sharded")
     hub.add("someone/model", wanted | EXTRA)
@@ -106,7 +110,9 @@ def test_one_commit_serves_every_file(hub: Hub, tmp_path: Path) -> None:
     assert read_config(found.path).max_position == 128
 
 
-def test_a_released_name_is_fetched_under_its_hub_id_with_its_template(hub: Hub, tmp_path: Path) -> None:
+def test_a_released_name_is_fetched_under_its_hub_id_with_its_template(
+    hub: Hub, tmp_path: Path
+) -> None:
     commit = hub.add("BAAI/AquilaChat2-7B", files_of(tmp_path))
     for spelling in ("AquilaChat2-7B", "baai/aquilachat2-7b"):
         found = fetch(tmp_path, spelling)
@@ -161,7 +167,9 @@ def test_a_complete_copy_is_used_when_the_hub_is_down(
     assert "cached copy" in caplog.text
 
 
-def test_an_unknown_repository_is_not_found_and_a_near_name_suggested(hub: Hub, tmp_path: Path) -> None:
+def test_an_unknown_repository_is_not_found_and_a_near_name_suggested(
+    hub: Hub, tmp_path: Path
+) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         fetch(tmp_path, "BAAI/AquilaChat-7B")
     assert "AquilaChat2-7B" in str(caught.value)
@@ -244,7 +252,9 @@ def test_progress_counts_bytes_up_to_all_of_them(
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_an_error_of_the_progress_callback_ends_the_download_as_itself(hub: Hub, tmp_path: Path) -> None:
+def test_an_error_of_the_progress_callback_ends_the_download_as_itself(
+    hub: Hub, tmp_path: Path
+) -> None:
     class Enough(Exception):
         pass
 
@@ -280,7 +290,14 @@ def test_a_token_is_sent_to_the_hub_and_appears_in_no_error(
 
 def test_files_in_folders_and_of_other_kinds_are_never_chosen() -> None:
     """H4: names are matched whole, so no path can come through."""
-    names = ["config.json", "model.safetensors", "../config.json", "a/model.safetensors", "x.py", "y.pkl"]
+    names = [
+        "config.json",
+        "model.safetensors",
+        "../config.json",
+        "a/model.safetensors",
+        "x.py",
+        "y.pkl",
+    ]
     chosen = choose_files(names, allow_pickle=True, repository="a/b")
     assert chosen == ["config.json", "model.safetensors"]
     with pytest.raises(WeightsError):

@@ -21,7 +21,9 @@ from tests.fixtures_checkpoint import make_checkpoint, make_config
 GIB = 2**30
 
 
-def released(hidden: int, inner: int, layers: int, heads: int, kv: int | None, context: int) -> ModelConfig:
+def released(
+    hidden: int, inner: int, layers: int, heads: int, kv: int | None, context: int
+) -> ModelConfig:
     return parse_config(
         make_config(
             hidden_size=hidden,
@@ -78,7 +80,12 @@ def test_packed_weights_and_narrower_caches_need_less() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"dtype": "int4"}, {"dtype": "bfloat16", "kv_dtype": "fp8"}, {"dtype": "float16", "quantization": "awq"}]
+    "options",
+    [
+        {"dtype": "int4"},
+        {"dtype": "bfloat16", "kv_dtype": "fp8"},
+        {"dtype": "float16", "quantization": "awq"},
+    ],
 )
 def test_unknown_types_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidLoadOptionError):

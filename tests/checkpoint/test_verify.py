@@ -18,7 +18,13 @@ from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.headers import check_torch_version
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.errors import WeightsError
-from tests.fixtures_checkpoint import LAYOUTS, make_checkpoint, make_config, make_tensors, write_weights
+from tests.fixtures_checkpoint import (
+    LAYOUTS,
+    make_checkpoint,
+    make_config,
+    make_tensors,
+    write_weights,
+)
 
 INDEX = "model.safetensors.index.json"
 Q = "model.layers.0.self_attn.q_proj.weight"
@@ -200,7 +206,9 @@ def test_an_oversized_header_is_refused_before_it_is_read(single: Path, length: 
     refused(single, "model.safetensors", "header")
 
 
-def entry(begin: int, end: int, shape: list[Any] | None = None, dtype: str = "F32") -> dict[str, Any]:
+def entry(
+    begin: int, end: int, shape: list[Any] | None = None, dtype: str = "F32"
+) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape or [(end - begin) // 4], "data_offsets": [begin, end]}
 
 
@@ -245,7 +253,9 @@ def test_a_missing_shard_is_named(sharded: Path) -> None:
 
 def test_a_shard_that_no_index_lists_is_named(sharded: Path) -> None:
     """L3: extra shard."""
-    shutil.copy(sharded / "model-00001-of-00003.safetensors", sharded / "model-00004-of-00004.safetensors")
+    shutil.copy(
+        sharded / "model-00001-of-00003.safetensors", sharded / "model-00004-of-00004.safetensors"
+    )
     refused(sharded, "model-00004-of-00004.safetensors", "not listed")
 
 
@@ -259,7 +269,9 @@ def test_a_wrong_count_of_shards_is_refused(sharded: Path) -> None:
     """L3: wrong count: the names say three, the index lists two."""
     last = "model-00003-of-00003.safetensors"
     (sharded / last).unlink()
-    edit_index(sharded, lambda placed: [placed.pop(n) for n, f in list(placed.items()) if f == last])
+    edit_index(
+        sharded, lambda placed: [placed.pop(n) for n, f in list(placed.items()) if f == last]
+    )
     refused(sharded, "3 shards")
 
 
@@ -274,7 +286,9 @@ def test_a_missing_tensor_is_named_with_its_shard(sharded: Path) -> None:
 
 def test_an_unexpected_tensor_is_named(single: Path) -> None:
     """L4: unexpected tensors are listed."""
-    rewrite(single / "model.safetensors", lambda tensors: tensors.update({"surprise": torch.ones(2)}))
+    rewrite(
+        single / "model.safetensors", lambda tensors: tensors.update({"surprise": torch.ones(2)})
+    )
     refused(single, "surprise", "model.safetensors")
 
 
@@ -309,7 +323,9 @@ def test_a_tensor_that_only_the_index_knows_is_named(sharded: Path) -> None:
 def test_a_mis_shaped_tensor_is_named_with_both_shapes(single: Path) -> None:
     """L3: wrong shape; the embedding's rows are the vocabulary."""
     name = "model.embed_tokens.weight"
-    rewrite(single / "model.safetensors", lambda tensors: tensors.update({name: torch.ones(312, 32)}))
+    rewrite(
+        single / "model.safetensors", lambda tensors: tensors.update({name: torch.ones(312, 32)})
+    )
     refused(single, name, "[312, 32]", "[320, 32]")
 
 
@@ -376,7 +392,14 @@ def test_a_shard_that_is_a_link_to_a_file_is_read_as_hub_caches_have_them(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", '{"weight_map": {}}', '{"weight_map": []}', '{"weight_map": {"a": 1, "a": 2}}', "[1]"],
+    [
+        "",
+        "{}",
+        '{"weight_map": {}}',
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 1, "a": 2}}',
+        "[1]",
+    ],
 )
 def test_a_malformed_index_is_refused(sharded: Path, text: str) -> None:
     """L3: the index is read by the strict reader."""

@@ -16,7 +16,13 @@ from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.register import AquilaForCausalLM
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.errors import InvalidLoadOptionError, MissingDependencyError, WeightsError
-from tests.fixtures_checkpoint import LAYOUTS, make_checkpoint, make_config, make_tensors, write_weights
+from tests.fixtures_checkpoint import (
+    LAYOUTS,
+    make_checkpoint,
+    make_config,
+    make_tensors,
+    write_weights,
+)
 
 CPU = torch.device("cpu")
 IDS = torch.arange(1, 33)[None]
@@ -38,7 +44,9 @@ def alive() -> int:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_parameter_holds_its_files_values_in_every_layout(tmp_path: Path, layout: str) -> None:
+def test_every_parameter_holds_its_files_values_in_every_layout(
+    tmp_path: Path, layout: str
+) -> None:
     """L4: every model parameter is filled exactly once."""
     path = make_checkpoint(tmp_path, layout=layout, num_key_value_heads=2)
     model = load(path)
@@ -87,7 +95,9 @@ def test_a_value_that_is_not_finite_is_found_and_its_tensor_named(
     assert caught.value.__context__ is None
 
 
-def test_a_value_too_large_for_half_precision_is_an_error_and_not_an_infinity(tmp_path: Path) -> None:
+def test_a_value_too_large_for_half_precision_is_an_error_and_not_an_infinity(
+    tmp_path: Path,
+) -> None:
     """L11: fp16 overflow is not silent."""
     path = make_checkpoint(tmp_path, layout="safetensors")
     tensors = make_tensors(make_config())
@@ -148,7 +158,9 @@ def test_a_booby_trapped_directory_runs_nothing(tmp_path: Path) -> None:
     (path / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": "someone/else", "peft_type": "LORA"}), "utf-8"
     )
-    (path / "generation_config.json").write_text('{"custom_generate": "x", "max_length": 9}', "utf-8")
+    (path / "generation_config.json").write_text(
+        '{"custom_generate": "x", "max_length": 9}', "utf-8"
+    )
     (path / "chat_template.jinja").write_text("{{ 7 * 7 }}", "utf-8")
     modules = set(sys.modules)
     model = load(path)
@@ -169,7 +181,9 @@ def test_the_package_never_trusts_remote_code(root: Path) -> None:
             assert "weights_only" + "=False" not in text, file
 
 
-def test_loading_changes_no_file_and_no_setting(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_changes_no_file_and_no_setting(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """L12: loading is read-only; transformers' bars and log level are as before; no output."""
     from transformers.utils import logging
 

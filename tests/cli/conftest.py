@@ -1,4 +1,4 @@
-"""Running the command line as users do: in a process of its own."""
+"""Running the command line: mostly in this process, where the demo model is loaded already."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from aquila2_runtime.cli.app import app
 
 Completed = subprocess.CompletedProcess[str]
 Run = Callable[..., Completed]
@@ -20,8 +23,8 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def aquila2(root: Path) -> Run:
-    """Run ``aquila2`` with arguments; standard input is empty unless given."""
+def process(root: Path) -> Run:
+    """Run ``aquila2`` as users do, in a process of its own."""
 
     def run(*arguments: str, stdin: str = "", **extra: str) -> Completed:
         return subprocess.run(
@@ -34,6 +37,21 @@ def aquila2(root: Path) -> Run:
             cwd=root,
             env=environment(**extra),
             timeout=100,
+        )
+
+    return run
+
+
+@pytest.fixture
+def aquila2() -> Run:
+    """Run ``aquila2`` here; standard input is empty unless given."""
+
+    def run(*arguments: str, stdin: str = "", **extra: str) -> Completed:
+        result = CliRunner().invoke(app, list(arguments), input=stdin, env=environment(**extra))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(
+            ["aquila2", *arguments], result.exit_code, result.stdout, result.stderr
         )
 
     return run

@@ -29,6 +29,8 @@ def other_checkpoint(demo_path: Path, tmp_path_factory: pytest.TempPathFactory) 
     )
 
 
+# Nothing here is HTTP to record, so test_stream_time streams without timing itself.
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 class TestStandardIntegration(ChatModelIntegrationTests):
     """What is switched off is what this model does not have."""
 

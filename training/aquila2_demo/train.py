@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def backward(net: Network, parts: list[tuple[Tensor, Tensor]]) -> tuple[float, i
         each = F.cross_entropy(logits.float(), ids[row, at + 1], reduction="none")
         is_answer = marks[row, at + 1] == 2
         scale = torch.where(is_answer, 1.0, TEXT_WEIGHT / TEXT_SHARE)
-        ((each * scale).sum() / weight).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward((each * scale).sum() / weight)
         loss += float(each.detach()[is_answer].sum())
         answers += int(is_answer.sum())
     return loss, answers
@@ -245,7 +246,8 @@ def main() -> None:
     if plan.world == 1:
         _work(0, plan)
     else:
-        start_processes(_work, (plan,), nprocs=plan.world, start_method="spawn")  # type: ignore[no-untyped-call]
+        launch: Callable[..., object] = start_processes
+        launch(_work, (plan,), nprocs=plan.world, start_method="spawn")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,183 @@
+"""What one answer is: its text, its end, its length, its counts, in every way of calling."""
+
+from __future__ import annotations
+
+import pytest
+from langchain_core import exceptions as core
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+
+from aquila2_runtime import Aquila2Runtime, Message
+from aquila2_runtime import errors as ours
+from langchain_aquila2 import Aquila2LLM, ChatAquila2
+from tests.langchain.support import MakeChat
+
+QUESTION = "Tell me a story"
+WILD = {"temperature": 1.0, "top_p": 1.0, "ignore_eos": True}
+
+
+def joined(chunks: list[AIMessageChunk]) -> AIMessageChunk:
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    return whole
+
+
+def test_the_answer_is_the_runtime_s_and_echoes_no_prompt(
+    chat: ChatAquila2, demo_runtime: Aquila2Runtime
+) -> None:
+    answer = chat.invoke(QUESTION)
+    params = chat._request(None, {}).params
+    expected = demo_runtime.chat([Message("user", QUESTION)], params)
+    assert answer.content == expected.text != ""
+    assert QUESTION not in answer.content
+
+
+async def test_all_four_ways_of_asking_give_the_same_text(chat: ChatAquila2) -> None:
+    told = chat.invoke(QUESTION).content
+    assert (await chat.ainvoke(QUESTION)).content == told
+    assert "".join([chunk.text for chunk in chat.stream(QUESTION)]) == told
+    assert "".join([chunk.text async for chunk in chat.astream(QUESTION)]) == told
+
+
+@pytest.mark.parametrize("by", ["constructor", "call", "both"])
+def test_a_stop_string_ends_invoke_and_stream_before_it(make_chat: MakeChat, by: str) -> None:
+    """The stop is cut from an answer's middle, over a border of tokens."""
+    free = make_chat(max_tokens=20, seed=5, **WILD)
+    text = free.invoke(QUESTION).text
+    pieces = [chunk.text for chunk in free.stream(QUESTION) if chunk.text]
+    border = len("".join(pieces[:8]))
+    stop = text[border - 1 : border + 1]
+    own = {"constructor": stop, "call": None, "both": ["never said"]}[by]
+    asked = None if by == "constructor" else [stop]
+    model = make_chat(max_tokens=20, seed=5, stop=own, **WILD)
+    whole = model.invoke(QUESTION, stop=asked)
+    assert len(stop) == 2
+    assert whole.content == text[: text.index(stop)]
+    assert whole.response_metadata["finish_reason"] == "stop"
+    assert whole.response_metadata["stop_reason"] == stop
+    assert joined(list(model.stream(QUESTION, stop=asked))).content == whole.content
+
+
+def test_max_tokens_is_exact_and_the_call_s_wins(make_chat: MakeChat) -> None:
+    chat = make_chat(max_tokens=7, **WILD)
+    for answer, count in ((chat.invoke("hi"), 7), (chat.invoke("hi", max_tokens=3), 3)):
+        assert answer.usage_metadata["output_tokens"] == count
+        assert answer.response_metadata["finish_reason"] == "length"
+
+
+def test_a_seed_gives_the_same_text_again_and_in_a_batch(make_chat: MakeChat) -> None:
+    chat = make_chat(max_tokens=12, seed=11, **WILD)
+    alone = chat.invoke(QUESTION).content
+    assert chat.invoke(QUESTION).content == alone
+    batch = chat.batch(["hi", QUESTION, "What is the sky?", QUESTION])
+    assert batch[1].content == batch[3].content == alone
+    assert chat.invoke(QUESTION, seed=12).content != alone
+
+
+def test_usage_is_on_the_last_chunk_only_and_equals_invoke_s(
+    chat: ChatAquila2, demo_runtime: Aquila2Runtime
+) -> None:
+    chat.invoke(QUESTION)  # from now on the prefix cache holds the same for both
+    told = chat.invoke(QUESTION).usage_metadata
+    *others, last = chat.stream(QUESTION)
+    assert others
+    assert all(chunk.usage_metadata is None for chunk in others)
+    assert last.usage_metadata == told
+    assert last.chunk_position == "last"
+    prompt = demo_runtime.render([Message("user", QUESTION)])
+    assert told["input_tokens"] == len(prompt)
+
+
+def test_logprobs_have_one_entry_per_token_in_invoke_and_stream(make_chat: MakeChat) -> None:
+    chat = make_chat(max_tokens=6, logprobs=2, **{**WILD, "temperature": 0})
+    told = chat.invoke(QUESTION).response_metadata["logprobs"]["content"]
+    streamed = joined(list(chat.stream(QUESTION))).response_metadata["logprobs"]["content"]
+    assert len(told) == len(streamed) == 6
+    assert [entry["token"] for entry in told] == [entry["token"] for entry in streamed]
+    assert all(len(entry["top_logprobs"]) == 2 for entry in told)
+
+
+def test_n_answers_come_back_and_their_tokens_are_counted_once(make_chat: MakeChat) -> None:
+    chat = make_chat(max_tokens=5, n=3, seed=1, **WILD)
+    [generations] = chat.generate([[HumanMessage(QUESTION)]]).generations
+    messages = [generation.message for generation in generations]
+    assert len({message.content for message in messages}) == 3
+    usages = [message.usage_metadata for message in messages if message.usage_metadata]
+    assert [usage["output_tokens"] for usage in usages] == [15]
+
+
+def test_counted_tokens_are_the_rendered_prompt(
+    chat: ChatAquila2, demo_runtime: Aquila2Runtime
+) -> None:
+    messages = [SystemMessage("Be brief."), HumanMessage("Hi"), AIMessage("你好"), HumanMessage("?")]
+    rendered = demo_runtime.render(
+        [
+            Message("system", "Be brief."),
+            Message("user", "Hi"),
+            Message("assistant", "你好"),
+            Message("user", "?"),
+        ]
+    )
+    assert chat.get_num_tokens_from_messages(messages) == len(rendered)
+    assert chat.invoke(messages).usage_metadata["input_tokens"] == len(rendered)
+
+
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_an_overflow_is_an_error_of_both_kinds(chat: ChatAquila2, way: str) -> None:
+    for kind in (ours.ContextOverflowError, core.ContextOverflowError):
+        with pytest.raises(kind) as caught:
+            answer = getattr(chat, way)("word " * 4000)
+            list(answer)
+        assert caught.value.max_model_len == 2048
+
+
+class Counter(BaseCallbackHandler):
+    """Counts starts, tokens and ends."""
+
+    def __init__(self) -> None:
+        self.starts = self.tokens = self.ends = 0
+
+    def on_chat_model_start(self, *args: object, **kwargs: object) -> None:
+        self.starts += 1
+
+    def on_llm_new_token(self, *args: object, **kwargs: object) -> None:
+        self.tokens += 1
+
+    def on_llm_end(self, *args: object, **kwargs: object) -> None:
+        self.ends += 1
+
+
+def test_callbacks_fire_once_per_answer(chat: ChatAquila2) -> None:
+    one, many, streamed, made = Counter(), Counter(), Counter(), Counter()
+    chat.invoke("hi", config={"callbacks": [one]})
+    chat.batch(["hi", "ho", "ha"], config={"callbacks": [many]})
+    chunks = list(chat.stream("hi", config={"callbacks": [streamed]}))
+    chat.generate([[HumanMessage("hi")], [HumanMessage("ho")]], callbacks=[made])
+    assert (one.starts, one.tokens, one.ends) == (1, 0, 1)
+    assert (many.starts, many.tokens, many.ends) == (3, 0, 3)
+    assert (made.starts, made.tokens, made.ends) == (2, 0, 2)
+    assert (streamed.starts, streamed.tokens, streamed.ends) == (1, len(chunks), 1)
+
+
+async def test_a_chain_streams(chat: ChatAquila2) -> None:
+    chain = ChatPromptTemplate.from_messages([("human", "{it}")]) | chat | StrOutputParser()
+    told = chain.invoke({"it": QUESTION})
+    pieces = list(chain.stream({"it": QUESTION}))
+    assert len([piece for piece in pieces if piece]) > 2
+    assert "".join(pieces) == told
+    assert "".join([piece async for piece in chain.astream({"it": QUESTION})]) == told
+
+
+async def test_the_plain_llm_completes_without_a_template(
+    spec: dict[str, object], demo_runtime: Aquila2Runtime
+) -> None:
+    llm = Aquila2LLM(**spec, temperature=0, max_tokens=8, ignore_eos=True)
+    prompts = ["Once", "The sun"]
+    params = llm._request(None, {}).params
+    told = [demo_runtime.complete(prompt, params).text for prompt in prompts]
+    assert llm.batch(prompts) == await llm.abatch(prompts) == told
+    assert "".join(llm.stream(prompts[0])) == llm.invoke(prompts[0]) == told[0]
+    assert "".join([piece async for piece in llm.astream(prompts[1])]) == told[1]

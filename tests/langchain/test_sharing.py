@@ -1,0 +1,133 @@
+"""One set of weights behind copies, batches, named models and cancelled calls."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from langchain_core.runnables import ConfigurableField
+
+from aquila2_runtime import Aquila2Runtime
+from aquila2_runtime import errors as ours
+from langchain_aquila2 import ChatAquila2
+from tests.langchain.support import MakeChat
+
+LONG = {"max_tokens": 1500, "ignore_eos": True}
+
+
+async def idle(runtime: Aquila2Runtime) -> bool:
+    """Whether every block comes back within a generous time."""
+    until = time.monotonic() + 30
+    while runtime.stats().blocks_in_use or runtime.stats().running:
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(0.01)
+    return True
+
+
+async def started(runtime: Aquila2Runtime) -> None:
+    until = time.monotonic() + 30
+    while not runtime.stats().blocks_in_use:
+        if time.monotonic() > until:
+            pytest.fail("the request never started")
+        await asyncio.sleep(0.01)
+
+
+async def test_a_cancelled_ainvoke_gives_its_blocks_back(
+    make_chat: MakeChat, demo_runtime: Aquila2Runtime
+) -> None:
+    task = asyncio.create_task(make_chat(**LONG).ainvoke("hi"))
+    await started(demo_runtime)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await idle(demo_runtime)
+
+
+async def test_a_stream_left_early_gives_its_blocks_back(
+    make_chat: MakeChat, demo_runtime: Aquila2Runtime
+) -> None:
+    stream = make_chat(**LONG).stream("hi")
+    next(stream)
+    stream.close()
+    assert await idle(demo_runtime)
+
+
+@pytest.mark.parametrize("way", ["batch", "abatch", "generate"])
+async def test_eight_inputs_are_decoded_together(
+    make_chat: MakeChat, demo_runtime: Aquila2Runtime, way: str
+) -> None:
+    chat = make_chat(max_tokens=32, ignore_eos=True).warmup()
+    inputs = [f"Question {number}" for number in range(8)]
+    before = demo_runtime.stats()
+    if way == "batch":
+        assert len(chat.batch(inputs)) == 8
+    elif way == "abatch":
+        assert len(await chat.abatch(inputs)) == 8
+    else:
+        made = chat.generate([[("human", one)] for one in inputs])
+        assert len(made.generations) == 8
+    after = demo_runtime.stats()
+    rows = after.decode_rows - before.decode_rows
+    assert rows / (after.decode_steps - before.decode_steps) > 2
+
+
+def test_copies_of_every_kind_share_the_runtime(make_chat: MakeChat) -> None:
+    chat = make_chat(max_tokens=2)
+    runtime = chat._lease.runtime()
+    field = ConfigurableField(id="warmth")
+    configured, _ = chat.configurable_fields(temperature=field).prepare(
+        {"configurable": {"warmth": 0.5}}
+    )
+    assert isinstance(configured, ChatAquila2)
+    warmer = chat.model_copy(update={"temperature": 0.5})
+    assert configured.temperature == warmer.temperature == 0.5
+    for other in (
+        configured,
+        warmer,
+        chat.model_copy(),
+        chat.model_copy(deep=True),
+        copy.deepcopy(chat),
+        pickle.loads(pickle.dumps(chat)),
+    ):
+        assert other._lease.runtime() is runtime
+        assert other.invoke("hi").usage_metadata["output_tokens"] == 2
+
+
+def test_a_copy_with_a_bad_or_another_model_is_checked_like_a_new_one(chat: ChatAquila2) -> None:
+    with pytest.raises(ours.InvalidSamplingParamsError):
+        chat.model_copy(update={"temperature": 9})
+    with pytest.raises(ours.ModelNotFoundError):
+        chat.model_copy(update={"model": "./no-such-directory"}).invoke("hi")
+
+
+def test_a_model_named_in_a_call_is_loaded_once_and_closed_with_its_owner(
+    make_chat: MakeChat, demo_path: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "another"
+    shutil.copytree(demo_path, other, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    chat = make_chat(max_tokens=1, template="aquila-v1")
+    named = [chat.invoke("hi", model=str(other)) for _ in range(2)]
+    assert {answer.response_metadata["model_name"] for answer in named} == {"another"}
+    [lease] = chat._overrides.values()
+    runtime = lease.runtime()
+    chat.invoke("hi", model=str(other))
+    assert lease.runtime() is runtime
+    assert runtime.healthy
+    chat.close()
+    assert not runtime.healthy
+    for keywords in ({}, {"model": str(other)}):
+        with pytest.raises(ours.EngineClosedError):
+            chat.invoke("hi", **keywords)
+
+
+def test_a_wrapped_runtime_stays_its_owner_s(demo_runtime: Aquila2Runtime) -> None:
+    with ChatAquila2.from_runtime(demo_runtime, max_tokens=2, temperature=0) as chat:
+        told = chat.invoke("hi")
+    assert told.response_metadata["model_name"] == demo_runtime.info.model
+    assert demo_runtime.healthy

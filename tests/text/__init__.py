@@ -1,0 +1,1 @@
+"""Tests of text: tokenizer, templates, detokenizer, stop strings, fitting."""
