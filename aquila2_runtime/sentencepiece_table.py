@@ -133,9 +133,11 @@ def load_sentencepiece(path: Path, added: Mapping[str, int]) -> SentencePiece:
             f"{_NAME} is no file of at most {MAX_FILE_BYTES} bytes.", parameter=_NAME, hint=RECOPY
         )
     try:
-        processor = SentencePieceProcessor(model_proto=path.read_bytes())
+        processor = SentencePieceProcessor()
+        # Unlike the constructor, this refuses an empty file too.
+        processor.LoadFromSerializedProto(path.read_bytes())
+        return SentencePiece(processor, added)
     except (RuntimeError, OSError, TypeError) as error:
         raise TokenizerError(
             f"{_NAME} is no SentencePiece model.", parameter=_NAME, hint=RECOPY
         ) from error
-    return SentencePiece(processor, added)

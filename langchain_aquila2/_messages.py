@@ -136,7 +136,7 @@ def _block_text(block: object, index: int, position: int) -> str | None:
 
 
 def _call_text(call: Mapping[str, Any]) -> str:
-    arguments = next((call[key] for key in ("args", "input", "arguments") if key in call), {})
+    arguments: Any = next((call[key] for key in ("args", "input", "arguments") if key in call), {})
     if not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False, default=str)
     return f"{call.get('name') or ''}({arguments})"

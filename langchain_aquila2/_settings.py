@@ -132,6 +132,8 @@ class Aquila2Settings(BaseModel):
         """Equal settings are equal models; leases of equal options share their runtime."""
         return type(other) is type(self) and self.__dict__ == other.__dict__
 
+    __hash__ = None  # type: ignore[assignment]  # settings can be changed, so they are no key
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy, sharing the weights; changes are checked as the constructor checks them."""
         copy = super().model_copy(deep=deep)

@@ -20,10 +20,15 @@ CONTROL = (
     "[CLS]",
     "</s>",
 )
-_PAIRS = (
-    "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le "
-    "ve co me de hi ri ro ic ne ea ra ce li ch ll be ma si om ur Ġt Ġa Ġs Ġw Ġo"
-).split()
+# Merges of the byte-level BPE: frequent English pairs, some with the stand-in for a space.
+_PAIRS = tuple(
+    line[start : start + 2]
+    for line in (
+        "thheineranreonatenndtiesorteofedisitalarsttontngsehaasouiole",
+        "vecomedehiriroicneearacelichllbemasiomurĠtĠaĠsĠwĠo",
+    )
+    for start in range(0, len(line), 2)
+)
 LAYOUTS = ("safetensors", "safetensors-sharded", "bin", "bin-sharded")
 
 

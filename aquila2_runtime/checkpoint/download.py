@@ -121,7 +121,8 @@ class _Reporter:
                 described = str(kwargs.get("desc") or "")
                 self._counts = kwargs.get("unit") == "B" and "Downloading" not in described
                 self._written = int(kwargs.get("initial") or 0)
-                super().__init__(*args, **{**kwargs, "disable": True})
+                silent = {**kwargs, "disable": True}
+                super().__init__(*args, **silent)  # type: ignore[no-untyped-call, unused-ignore]
 
             def update(self, n: float | None = 1) -> bool | None:
                 if self._counts:

@@ -44,7 +44,7 @@ class AquilaConfig(LlamaConfig):
                 self.bos_token_id = known[0]
             if self.eos_token_id is None:
                 self.eos_token_id = known[1]
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call, unused-ignore]
 
     @property
     def context_length(self) -> int:

@@ -14,7 +14,7 @@ from aquila2_runtime.checkpoint.hub_files import Fetched, Progress
 from aquila2_runtime.checkpoint.modelscope import fetch_modelscope
 from aquila2_runtime.errors import InvalidLoadOptionError, ModelNotFoundError
 
-_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _REVISION: Final = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)
 _CACHE_FOLDER: Final = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)", re.ASCII)
 _SOURCES: Final = ("huggingface", "modelscope")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from aquila2_runtime.checkpoint.headers import open_bin
+from aquila2_runtime.checkpoint.sources import Progress, Watch, is_finite, open_sources
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.errors import (
     Aquila2Error,
@@ -28,8 +28,6 @@ from aquila2_runtime.errors import (
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.checkpoint.register import AquilaForCausalLM
-
-Progress = Callable[[str, int, int | None], None]
 
 _QUANTIZATIONS: Final = ("nf4", "int8")
 _HEAD: Final = "lm_head.weight"
@@ -102,8 +100,8 @@ def _load(
     from aquila2_runtime.checkpoint.register import AquilaConfig, AquilaForCausalLM, register
 
     register()
-    watch = _Watch(files, progress)
-    sources = _open(files, watch, own=device.type == "cpu")
+    watch = Watch(files, progress)
+    sources = open_sources(files, watch, own=device.type == "cpu")
     if config.tie_word_embeddings and _HEAD in sources:
         _check_tied(sources, watch)
         del sources[_HEAD]
@@ -131,104 +129,15 @@ def _load(
             watch.check_counts(sources)
             _check_finite(model, files, dtype)
             model.requires_grad_(False)
-            model.eval()
+            model.eval()  # type: ignore[no-untyped-call, unused-ignore]
             return model
         failure = watch.failure
     raise failure
 
 
-class _Watch:
-    """Sees every tensor as it is read: counts it, checks it, reports progress by shard."""
-
-    def __init__(self, files: WeightFiles, progress: Progress | None) -> None:
-        self.failure: BaseException | None = None
-        self._files = files
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._reads: dict[str, int] = {}
-        self._left: dict[Path, set[str]] = {file: set() for file in files.files}
-        for name, info in files.tensors.items():
-            self._left[info.file].add(name)
-        self._done = 0
-        self._report()
-
-    def seen(self, name: str, tensor: torch.Tensor) -> None:
-        """Check a tensor that was read; called from the loader's threads."""
-        if tensor.numel() and not _finite(tensor):
-            with self._lock:
-                self.failure = self.failure or not_finite(name, self._files.tensors[name].file.name)
-            raise self.failure
-        with self._lock:
-            self._reads[name] = self._reads.get(name, 0) + 1
-            info = self._files.tensors[name]
-            left = self._left[info.file]
-            left.discard(name)
-            self._done += info.num_bytes
-            if not left:
-                try:
-                    self._report()
-                except BaseException as error:
-                    self.failure = self.failure or error
-                    raise
-
-    def check_counts(self, names: dict[str, Any]) -> None:
-        """Every tensor was read, and once."""
-        for name in names:
-            if self._reads.get(name) != 1:
-                raise WeightsError(
-                    f"Tensor {name} was read {self._reads.get(name, 0)} times instead of once.",
-                    parameter=name,
-                    hint="This transformers version loads differently; report it.",
-                )
-
-    def _report(self) -> None:
-        if self._progress is not None:
-            self._progress("loading", self._done, self._files.num_bytes)
-
-
-class _Source:
-    """A tensor in a file, read when it is indexed: all that transformers asks of one."""
-
-    def __init__(self, name: str, stored: Any, watch: _Watch, *, own: bool) -> None:
-        self._name = name
-        self._stored = stored
-        self._watch = watch
-        self._own = own
-
-    def __getitem__(self, index: object) -> torch.Tensor:
-        tensor: torch.Tensor = self._stored[index]
-        if self._own and isinstance(self._stored, torch.Tensor):
-            # A mapped tensor would change, or crash the process, with its file.
-            tensor = tensor.clone()
-        self._watch.seen(self._name, tensor)
-        return tensor
-
-
-def _open(files: WeightFiles, watch: _Watch, *, own: bool) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    sources: dict[str, Any] = {}
-    for file in files.files:
-        names = [name for name, info in files.tensors.items() if info.file == file]
-        if files.format == "bin":
-            stored: dict[str, Any] = dict(open_bin(file))
-        else:
-            try:
-                handle = safe_open(file, framework="pt", device="cpu")
-                stored = {name: handle.get_slice(name) for name in names}
-            except SafetensorError as problem:
-                raise WeightsError(
-                    f"{file.name} cannot be opened: {problem!s:.200}.",
-                    parameter=file.name,
-                    hint="Fetch the file again.",
-                ) from None
-        sources |= {name: _Source(name, stored[name], watch, own=own) for name in names}
-    return sources
-
-
-def _check_tied(sources: dict[str, Any], watch: _Watch) -> None:
+def _check_tied(sources: dict[str, Any], watch: Watch) -> None:
     """A head that is stored although it is tied must be the embedding."""
-    head, embedding = (sources[name]._stored[...] for name in (_HEAD, _EMBEDDING))
+    head, embedding = (sources[name].stored[...] for name in (_HEAD, _EMBEDDING))
     if not torch.equal(head, embedding.to(head.dtype)):
         raise WeightsError(
             f"{_HEAD} differs from {_EMBEDDING}, yet config.json ties them.",
@@ -257,28 +166,12 @@ def _check_finite(model: torch.nn.Module, files: WeightFiles, dtype: torch.dtype
         if parameter.is_meta:
             raise WeightsError(f"Tensor {name} was not loaded.", parameter=name)
         changed = info is not None and info.dtype != held
-        if changed and parameter.is_floating_point() and not _finite(parameter):
+        if changed and parameter.is_floating_point() and not is_finite(parameter):
             raise WeightsError(
                 f"Tensor {name} has values that {held} cannot hold.",
                 parameter=name,
                 hint='Load with dtype="bfloat16" or "float32".',
             )
-
-
-def _finite(tensor: torch.Tensor) -> bool:
-    # One pass and no copy: NaN and infinity both reach the extremes.
-    low, high = torch.aminmax(tensor.detach())
-    return bool(torch.isfinite(low) & torch.isfinite(high))
-
-
-def not_finite(name: str, file: str) -> WeightsError:
-    """Say that a tensor holds NaN or infinity."""
-    return WeightsError(
-        f"{file}: tensor {name} holds NaN or infinity.",
-        parameter=name,
-        value=file,
-        hint="Fetch the file again; it may be damaged.",
-    )
 
 
 def _quantization(name: str | None, dtype: torch.dtype) -> Any:

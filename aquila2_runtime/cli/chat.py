@@ -92,23 +92,28 @@ class Conversation:
 
     def run(self) -> None:
         """Read and answer until the input ends."""
-        while True:
+        going = True
+        while going:
             try:
-                line = self._read()
+                going = self._turn()
             except KeyboardInterrupt:
                 if not self._interactive:
                     raise
                 note(f"\n{_HELP}")
-                continue
-            if line is None or line.strip() == "/exit":
-                return
-            if line.strip() == "/reset":
-                self._messages = list(self._opening)
-                note("The conversation is forgotten.")
-            elif line.strip() == "/help":
-                note(_HELP)
-            elif line.strip():
-                self._answer(line)
+
+    def _turn(self) -> bool:
+        """Read one line and do what it says; False at the end."""
+        line = self._read()
+        if line is None or line.strip() == "/exit":
+            return False
+        if line.strip() == "/reset":
+            self._messages = list(self._opening)
+            note("The conversation is forgotten.")
+        elif line.strip() == "/help":
+            note(_HELP)
+        elif line.strip():
+            self._answer(line)
+        return True
 
     def _read(self) -> str | None:
         if not self._interactive:

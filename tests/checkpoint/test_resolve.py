@@ -66,6 +66,8 @@ def test_the_embedded_demo_is_found_without_any_network(root: Path) -> None:
         "a/b/c",
         "../../etc",
         "owner/..",
+        "owner/.",
+        "-owner/name",
         "../name",
         "owner/na..me",
         "owner/",

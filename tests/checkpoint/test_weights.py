@@ -95,6 +95,22 @@ def test_a_value_that_is_not_finite_is_found_and_its_tensor_named(
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("at", [0, 1, 17, 63, 1535])
+def test_one_value_that_is_not_finite_is_found_in_every_type_and_place(
+    tmp_path: Path, dtype: torch.dtype, at: int
+) -> None:
+    """L5: the sweep misses no element."""
+    path = make_checkpoint(tmp_path, layout="safetensors", dtype=dtype, tokenizer=None)
+    tensors = make_tensors(make_config(), dtype=dtype)
+    name = "model.layers.0.mlp.up_proj.weight"
+    for value in (float("nan"), float("inf")):
+        tensors[name].view(-1)[at] = value
+        write_weights(path, tensors, "safetensors")
+        with pytest.raises(WeightsError, match=name):
+            load(path, dtype)
+
+
 def test_a_value_too_large_for_half_precision_is_an_error_and_not_an_infinity(
     tmp_path: Path,
 ) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,20 @@ class Terminal:
                 pytest.fail(f"the program ended before {text!r}; seen: {self.seen[-500:]!r}")
         self.seen = self.seen.split(text, 1)[1]
 
+    def expect_after(self, press: Callable[[], None], text: str) -> None:
+        """Do something, again and again like an impatient user, until a text appears.
+
+        A signal between the prompt's last character and the wait for input is noticed by Python
+        only when the next one comes.
+        """
+        for _ in range(60):
+            press()
+            ready, _, _ = select.select([self._master], [], [], 1.0)
+            if ready:
+                self.expect(text)
+                return
+        pytest.fail(f"{text!r} did not appear")
+
     def more(self, seconds: float = 60.0) -> None:
         """Read until anything at all arrives."""
         ready, _, _ = select.select([self._master], [], [], seconds)
@@ -88,8 +103,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
             terminal.expect("(stopped)")
             terminal.expect("> ")
         # At the prompt it only reminds.
-        process.send_signal(signal.SIGINT)
-        terminal.expect("/exit")
+        terminal.expect_after(lambda: process.send_signal(signal.SIGINT), "/exit")
         terminal.expect("> ")
         terminal.type("/exit\n")
         terminal.expect("LEFT")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
 
 from aquila2_runtime import Aquila2Runtime
@@ -70,7 +71,7 @@ async def test_eight_inputs_are_decoded_together(
     elif way == "abatch":
         assert len(await chat.abatch(inputs)) == 8
     else:
-        made = chat.generate([[("human", one)] for one in inputs])
+        made = chat.generate([[HumanMessage(one)] for one in inputs])
         assert len(made.generations) == 8
     after = demo_runtime.stats()
     rows = after.decode_rows - before.decode_rows

@@ -1,4 +1,4 @@
-"""Abort, failure, closing: work stops, blocks come back, nobody hangs, the next request is served."""
+"""Abort, failure, closing: work stops, blocks come back, nobody hangs, the next is served."""
 
 from __future__ import annotations
 

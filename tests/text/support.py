@@ -49,13 +49,16 @@ def random_conversation(rng: random.Random) -> list[Message]:
 
 
 def random_text(rng: random.Random) -> str:
-    """Some of the prose, cut and joined at random."""
-    pieces = []
-    for _ in range(rng.randint(1, 4)):
-        text = rng.choice(PROSE)
-        start = rng.randint(0, len(text))
-        pieces.append(text[start : rng.randint(start, len(text))])
-    return "".join(pieces)
+    """Some of the prose, cut and joined at random, that spells nothing special."""
+    while True:
+        pieces = []
+        for _ in range(rng.randint(1, 4)):
+            text = rng.choice(PROSE)
+            start = rng.randint(0, len(text))
+            pieces.append(text[start : rng.randint(start, len(text))])
+        joined = "".join(pieces)
+        if not any(special in joined for special in SPECIALS):
+            return joined
 
 
 def spelt(parts: Sequence[Part]) -> str:
@@ -78,7 +81,7 @@ def reference_encoder(directory: Path) -> Tokenizer:
     """The tokenizer as other libraries build it: control tokens found in text."""
     vocab = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
     lines = (directory / "merges.txt").read_text(encoding="utf-8").split("\n")
-    merges = [tuple(line.split(" ")) for line in lines[1:] if line]
+    merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines[1:-1])]
     tokenizer = Tokenizer(models.BPE(vocab, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -105,9 +108,7 @@ def write_small_tokenizer(directory: Path) -> None:
     write_layout(directory, model["vocab"], model["merges"])
 
 
-def write_layout(
-    directory: Path, vocab: dict[str, int], merges: Sequence[Sequence[str]]
-) -> None:
+def write_layout(directory: Path, vocab: dict[str, int], merges: Sequence[Sequence[str]]) -> None:
     """Write vocab.json, merges.txt and the files beside them."""
     directory.mkdir(exist_ok=True)
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges), ""]

@@ -78,14 +78,12 @@ def test_the_reference_does_turn_these_spellings_into_control_ids(
         assert reference.encode(special).ids == [tokenizer.control_ids[special]]
 
 
+NEAR = st.lists(st.sampled_from([*SPECIALS, "a", " ", "<|", "]"])).map("".join)
+
+
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(ROLES), st.lists(st.sampled_from([*SPECIALS, "a", " ", "<|", "]"]
-        )).map("".join)),
-        min_size=1,
-        max_size=6,
-    ),
-    st.sampled_from(ALL_TEMPLATES),
+    turns=st.lists(st.tuples(st.sampled_from(ROLES), NEAR), min_size=1, max_size=6),
+    template=st.sampled_from(ALL_TEMPLATES),
 )
 def test_conversations_of_special_spellings_add_no_control_id(
     turns: list[tuple[str, str]], template: Template, small: Aquila2Tokenizer
@@ -96,7 +94,7 @@ def test_conversations_of_special_spellings_add_no_control_id(
     assert found == own
 
 
-@given(st.text(alphabet=st.sampled_from("<|endoftxpic>/s[]MASKgCLDWNG "), max_size=60))
+@given(text=st.text(alphabet=st.sampled_from("<|endoftxpic>/s[]MASKgCLDWNG "), max_size=60))
 def test_no_text_encodes_to_a_control_id(text: str, small: Aquila2Tokenizer) -> None:
     """P1: as a property, over text near the special spellings."""
     assert controls_in(small.encode_ordinary(text), small) == []

@@ -1,0 +1,143 @@
+"""The tensors of verified weight files, each checked and counted as it is read. No model here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from aquila2_runtime.checkpoint.headers import open_bin
+from aquila2_runtime.errors import WeightsError
+
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.verify import WeightFiles
+
+Progress = Callable[[str, int, int | None], None]
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no element is NaN or infinite."""
+    # One pass and no copy: NaN and infinity both reach the extremes.
+    low, high = torch.aminmax(tensor.detach())
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def _not_finite(name: str, file: str) -> WeightsError:
+    """Say that a tensor holds NaN or infinity."""
+    return WeightsError(
+        f"{file}: tensor {name} holds NaN or infinity.",
+        parameter=name,
+        value=file,
+        hint="Fetch the file again; it may be damaged.",
+    )
+
+
+class Watch:
+    """Sees every tensor as it is read: counts it, checks it, reports progress by shard.
+
+    Attributes:
+        failure: What went wrong first, or None; the reader may wrap what it was told.
+    """
+
+    def __init__(self, files: WeightFiles, progress: Progress | None) -> None:
+        self.failure: BaseException | None = None
+        self._files = files
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._reads: dict[str, int] = {}
+        self._left: dict[Path, set[str]] = {file: set() for file in files.files}
+        for name, info in files.tensors.items():
+            self._left[info.file].add(name)
+        self._done = 0
+        self._report()
+
+    def seen(self, name: str, tensor: torch.Tensor) -> None:
+        """Check a tensor that was read; called from the loader's threads."""
+        if tensor.numel() and not is_finite(tensor):
+            with self._lock:
+                self.failure = self.failure or _not_finite(
+                    name, self._files.tensors[name].file.name
+                )
+            raise self.failure
+        with self._lock:
+            self._reads[name] = self._reads.get(name, 0) + 1
+            info = self._files.tensors[name]
+            left = self._left[info.file]
+            left.discard(name)
+            self._done += info.num_bytes
+            if not left:
+                try:
+                    self._report()
+                except BaseException as error:
+                    self.failure = self.failure or error
+                    raise
+
+    def check_counts(self, names: dict[str, Any]) -> None:
+        """Every tensor was read, and once."""
+        for name in names:
+            if self._reads.get(name) != 1:
+                raise WeightsError(
+                    f"Tensor {name} was read {self._reads.get(name, 0)} times instead of once.",
+                    parameter=name,
+                    hint="This transformers version loads differently; report it.",
+                )
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress("loading", self._done, self._files.num_bytes)
+
+
+class Source:
+    """A tensor in a file, read when it is indexed: all that transformers asks of one."""
+
+    def __init__(self, name: str, stored: Any, watch: Watch, *, own: bool) -> None:
+        self._name = name
+        self.stored = stored
+        self._watch = watch
+        self._own = own
+
+    def __getitem__(self, index: object) -> torch.Tensor:
+        tensor: torch.Tensor = self.stored[index]
+        if self._own and isinstance(self.stored, torch.Tensor):
+            # A mapped tensor would change, or crash the process, with its file.
+            tensor = tensor.clone()
+        self._watch.seen(self._name, tensor)
+        return tensor
+
+
+def open_sources(files: WeightFiles, watch: Watch, *, own: bool) -> dict[str, Any]:
+    """Open every shard; nothing is read yet.
+
+    Args:
+        files: Verified files.
+        watch: Told of every tensor that is read.
+        own: Copy tensors out of mapped files, for models that stay in main memory.
+
+    Returns:
+        For each tensor what gives its values when indexed.
+
+    Raises:
+        WeightsError: A shard cannot be opened.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    sources: dict[str, Any] = {}
+    for file in files.files:
+        names = [name for name, info in files.tensors.items() if info.file == file]
+        if files.format == "bin":
+            stored: dict[str, Any] = dict(open_bin(file))
+        else:
+            try:
+                handle = safe_open(file, framework="pt", device="cpu")
+                stored = {name: handle.get_slice(name) for name in names}
+            except SafetensorError as problem:
+                raise WeightsError(
+                    f"{file.name} cannot be opened: {problem!s:.200}.",
+                    parameter=file.name,
+                    hint="Fetch the file again.",
+                ) from None
+        sources |= {name: Source(name, stored[name], watch, own=own) for name in names}
+    return sources
