@@ -82,9 +82,7 @@ def resolve(
         return ResolvedCheckpoint(path, *_name_of(path))
     if entry is not None and entry.embedded:
         _no_revision(revision, f"{entry.name} ships with the package")
-        if not (_DEMO / "config.json").is_file():
-            _unknown(name, "is not part of this installation")
-        return ResolvedCheckpoint(_DEMO, entry.name, None, "embedded", entry.template)
+        return _embedded(entry)
     repository = _repository(name, entry, source)
     fetch = fetch_modelscope if source == "modelscope" else fetch_huggingface
     try:
@@ -97,15 +95,7 @@ def resolve(
             progress=progress,
         )
     except ModelNotFoundError as error:
-        near = suggest(name) if entry is None else ()
-        if not near:
-            raise
-        raise ModelNotFoundError(
-            error.message,
-            parameter=error.parameter,
-            value=error.value,
-            hint=" ".join(filter(None, (error.hint, f"Did you mean {_listed(near)}?"))),
-        ) from None
+        raise (_suggesting(error, name) if entry is None else error) from None
     return ResolvedCheckpoint(
         fetched.path,
         entry.name if entry is not None else repository,
@@ -146,6 +136,12 @@ def _directory(name: str) -> Path | None:
     return None
 
 
+def _embedded(entry: Released) -> ResolvedCheckpoint:
+    if not (_DEMO / "config.json").is_file():
+        _unknown(entry.name, "is not part of this installation")
+    return ResolvedCheckpoint(_DEMO, entry.name, None, "embedded", entry.template)
+
+
 def _name_of(path: Path) -> tuple[str, str | None, str, str | None]:
     """Name a local directory, and its template if that name or its place in a hub cache says it."""
     cached = _CACHE_FOLDER.fullmatch(path.parent.parent.name)
@@ -174,6 +170,17 @@ def _repository(name: str, entry: Released | None, source: str | None) -> str:
     if not _HUB_ID.fullmatch(name) or ".." in name or len(name) > _MAX_NAME:
         _unknown(name, "is neither a directory, a released name nor owner/name on a hub")
     return name
+
+
+def _suggesting(error: ModelNotFoundError, name: str) -> ModelNotFoundError:
+    """The same error, naming the released checkpoints that are spelled alike."""
+    near = suggest(name)
+    if not near:
+        return error
+    hint = " ".join(filter(None, (error.hint, f"Did you mean {_listed(near)}?")))
+    return ModelNotFoundError(
+        error.message, parameter=error.parameter, value=error.value, hint=hint
+    )
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -35,15 +35,15 @@ def entries(
     places = torch.tensor(token_ids, device=scores.device)
     # An id the tokenizer cannot spell has no probability.
     own = logprobs.gather(1, places.clamp(max=width - 1)[:, None])[:, 0]
-    own = own.masked_fill(places >= width, float("-inf")).tolist()
+    chosen: list[float] = own.masked_fill(places >= width, float("-inf")).tolist()
     most = min(max(counts), width)
     if most == 0:
-        return [IdLogprob(*pair) for pair in zip(token_ids, own, strict=True)]
+        return [IdLogprob(*pair) for pair in zip(token_ids, chosen, strict=True)]
     values, ids = _listed(logprobs, most)
     return [
         IdLogprob(token_id, logprob, tuple(zip(row_ids[:count], row_values[:count], strict=True)))
         for token_id, logprob, count, row_ids, row_values in zip(
-            token_ids, own, counts, ids.tolist(), values.tolist(), strict=True
+            token_ids, chosen, counts, ids.tolist(), values.tolist(), strict=True
         )
     ]
 

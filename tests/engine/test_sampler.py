@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aquila2_runtime.engine.noise import uniform
+from aquila2_runtime.engine.penalties import edit
 from aquila2_runtime.engine.sampler import Sampler, SampleRow
 from aquila2_runtime.engine.truncation import draw
 from aquila2_runtime.sampling import SamplingParams
@@ -185,11 +186,9 @@ def test_penalties_follow_their_formulas() -> None:
         row.append(token_id)
     logits = torch.tensor([[4.0, 6.0, -2.0, 1.0]])
     expected = torch.tensor([4.0 / 2, 6.0 / 2 - 0.5 - 0.5, -2.0 * 2 - 0.5 - 0.25, 1.0 + 1.5])
-    from aquila2_runtime.engine import sampler as module
-
-    edited = logits[0].clone()
-    module._edit(edited, row)
-    assert torch.allclose(edited, expected)
+    edited = logits.clone()
+    edit(edited, [row])
+    assert torch.allclose(edited[0], expected)
     result = Sampler(4, 4).sample(logits, [row])
     assert result.token_ids == [int(expected.argmax())]
     # R5: log-probabilities are those of the raw logits, before any of this.
