@@ -8,6 +8,7 @@
     │   ├── InvalidPromptError                messages, text or token ids that cannot be a prompt
     │   │   └── UnsupportedContentError       an image, audio clip or file for a text model
     │   ├── ContextOverflowError              prompt (and asked-for answer) exceed the context
+    │   │   └── PromptTooLongError            text that no tokenization could make fit
     │   ├── UnknownParameterError (TypeError) a keyword that does not exist
     │   ├── InvalidLoadOptionError            an option of ``load`` has a bad value or contradicts
     │   └── TemplateError                     no such template, or none known for the checkpoint

@@ -85,7 +85,7 @@ def _build(
     if progress is not None:
         progress("checking", 0, None)
     # Everything that can be known without reading a weight is checked before one is read.
-    verify_weights(resolved.path, config, allow_pickle=options.allow_pickle)
+    files = verify_weights(resolved.path, config, allow_pickle=options.allow_pickle)
     estimate = estimate_memory(
         config,
         dtype=type_name(placement.dtype),
@@ -105,6 +105,7 @@ def _build(
             allow_pickle=options.allow_pickle,
             quantization=options.quantization,
             progress=progress,
+            files=files,
         )
         weight_bytes = sum(
             parameter.numel() * parameter.element_size() for parameter in model.parameters()

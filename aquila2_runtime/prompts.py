@@ -12,10 +12,9 @@ from aquila2_runtime.errors import (
     ContextOverflowError,
     InvalidPromptError,
     InvalidRequestError,
-    PromptTooLongError,
     TemplateError,
 )
-from aquila2_runtime.fitting import cut_middle, drop_oldest
+from aquila2_runtime.fitting import cut_middle, drop_oldest, refuse_hopeless
 from aquila2_runtime.templates import TEMPLATES, Template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
@@ -66,7 +65,9 @@ class PromptMaker:
         """
         checked = self._check(messages)
         if fit is None:
-            self._refuse_hopeless(sum(len(message.content) for message in checked))
+            refuse_hopeless(
+                sum(len(message.content) for message in checked), self.tokenizer, self.max_model_len
+            )
             return self._render(checked)
         if fit not in FITS:
             raise InvalidRequestError(
@@ -94,7 +95,7 @@ class PromptMaker:
             raise InvalidPromptError(
                 f"The prompt must be a non-empty string, not {text!r:.40}.", parameter="prompt"
             )
-        self._refuse_hopeless(len(text))
+        refuse_hopeless(len(text), self.tokenizer, self.max_model_len)
         return Prompt(tuple(self.tokenizer.encode_ordinary(text)))
 
     def ids(self, token_ids: Sequence[int]) -> Prompt:
@@ -156,12 +157,6 @@ class PromptMaker:
 
     def _count(self, messages: Sequence[Message]) -> int:
         return len(self._render(messages).token_ids)
-
-    def _refuse_hopeless(self, characters: int) -> None:
-        """Refuse before tokenizing what no tokenization could make fit."""
-        most = self.tokenizer.longest_token_characters * self.max_model_len
-        if characters > most:
-            raise PromptTooLongError(characters, most, self.max_model_len)
 
     def _bad_id(self, position: int, token_id: object) -> NoReturn:
         raise InvalidPromptError(

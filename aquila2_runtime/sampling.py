@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
@@ -17,6 +18,9 @@ MAX_STOP_CHARACTERS: Final = 512
 MAX_TOKEN_IDS: Final = 1_024
 # Below this, temperature is treated as greedy: 1/temperature would overflow fp32 logits.
 MIN_TEMPERATURE: Final = 1e-6
+# Spells refused values: never all of a long one, whatever its own repr does.
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 77
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,14 +141,20 @@ FIELD_NAMES: Final = frozenset(field.name for field in dataclasses.fields(Sampli
 
 
 def _fail(parameter: str, value: object, allowed: str) -> NoReturn:
-    shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
+    shown = _shown(value)
     raise InvalidSamplingParamsError(
         f"{parameter}={shown} is not valid; it must be {allowed}.",
         parameter=parameter,
         value=value,
     )
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = _SHORT.repr(value)
+    except ValueError:  # Python refuses to spell integers of more than 4,300 digits
+        return f"<{type(value).__name__}>"
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _whole(name: str, value: object, low: int, high: int, *, optional: bool = False) -> None:

@@ -34,7 +34,7 @@ def edit(scores: torch.Tensor, rows: Sequence[SampleRow]) -> None:
 def _edit(scores: torch.Tensor, row: SampleRow) -> None:
     params, width, device = row.params, scores.shape[0], scores.device
     if params.repetition_penalty != 1.0:
-        seen = _ids(row.prompt_ids.union(row.counts), width, device)
+        seen = _seen(row, width, device)
         old, penalty = scores[seen].double(), params.repetition_penalty
         new = torch.where(old > 0, old / penalty, old * penalty)
         # A tiny penalty would make infinities, whose differences are not numbers.
@@ -50,6 +50,14 @@ def _edit(scores: torch.Tensor, row: SampleRow) -> None:
         scores[_ids(biases, width, device)] += more
     if row.step < params.min_tokens:
         scores[_ids(params.stop_ids, width, device)] = _NEVER
+
+
+def _seen(row: SampleRow, width: int, device: torch.device) -> torch.Tensor:
+    """Different ids of prompt and answer. A long prompt's are brought to the device only once."""
+    if row.prompt_index is None:
+        row.prompt_index = _ids(row.prompt_ids, width, device)
+    new = _ids((key for key in row.counts if key not in row.prompt_ids), width, device)
+    return torch.cat((row.prompt_index, new))
 
 
 def _ids(ids: Iterable[int], width: int, device: torch.device) -> torch.Tensor:

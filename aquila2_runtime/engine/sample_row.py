@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aquila2_runtime.engine.noise import uniform
 from aquila2_runtime.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclasses.dataclass(slots=True)
@@ -20,6 +23,7 @@ class SampleRow:
         prompt_ids: Different ids of the prompt; empty unless a penalty needs them.
         counts: How often each id occurs in the answer; empty unless a penalty needs it.
         step: Tokens of the answer so far.
+        prompt_index: ``prompt_ids`` on the device; made by the penalties at first use.
     """
 
     params: SamplingParams
@@ -27,6 +31,7 @@ class SampleRow:
     prompt_ids: frozenset[int]
     counts: dict[int, int]
     step: int = 0
+    prompt_index: torch.Tensor | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @classmethod
     def create(cls, params: SamplingParams, seed: int, prompt_token_ids: Sequence[int]) -> Self:

@@ -23,9 +23,7 @@ from aquila2_runtime.engine.truncation import draw
 
 __all__ = ["SampleRow", "Sampled", "Sampler"]
 
-_NOT_FINITE: Final = (
-    "The model's logits are not finite; its weights or number type are at fault."
-)
+_NOT_FINITE: Final = "The model's logits are not finite; its weights or number type are at fault."
 _ALL_BARRED: Final = "No token is allowed: logit_bias and min_tokens bar all of them."
 
 

@@ -87,8 +87,8 @@ class TorchEngine(Engine):
         if failure is not None:
             self._thread.join()
             raise failure
-        # A daemon thread inside torch while the interpreter is torn down can crash the process.
         _engines.add(self)
+        _threads.add(self._thread)
 
     # What callers do: leave a note and return.
 
@@ -136,7 +136,6 @@ class TorchEngine(Engine):
         self._notes.put(None)
         if self._thread is not threading.current_thread():
             self._thread.join(_JOIN_SECONDS)
-        _engines.discard(self)
 
     # What the thread does. ``step`` is the table of contents.
 
@@ -315,7 +314,10 @@ class TorchEngine(Engine):
             )
 
 
+# A daemon thread that still runs while the interpreter is torn down can crash the process, so the
+# exit waits for all of them, those too whose engines are closed or collected and only tidying up.
 _engines: weakref.WeakSet[TorchEngine] = weakref.WeakSet()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @atexit.register
@@ -323,3 +325,5 @@ def _close_engines() -> None:
     for engine in list(_engines):
         with contextlib.suppress(Exception):
             engine.close()
+    for thread in list(_threads):
+        thread.join(_JOIN_SECONDS)

@@ -49,18 +49,16 @@ def draw(scores: torch.Tensor, rows: Sequence[SampleRow]) -> torch.Tensor:
     plain, near, far = ([i for i, kind in enumerate(kinds) if kind == k] for k in range(3))
     if plain:
         where = torch.tensor(plain, device=scores.device)
-        chosen[where] = _invert(weights[where], noise[where])
+        chosen[where] = _invert(*_rows(plain, weights, noise))
     if near:
         where = torch.tensor(near, device=scores.device)
-        chosen[where], complete = _truncated(
-            scores[where], weights[where], settings[where], PREFILTER
-        )
+        chosen[where], complete = _truncated(PREFILTER, *_rows(near, scores, weights, settings))
         unsure = (~complete).tolist()
         far += [index for index, is_unsure in zip(near, unsure, strict=True) if is_unsure]
     if far:
         where = torch.tensor(far, device=scores.device)
         chosen[where], _ = _truncated(
-            scores[where], weights[where], settings[where], scores.shape[1]
+            scores.shape[1], scores[where], weights[where], settings[where]
         )
     return chosen
 
@@ -85,6 +83,14 @@ def sorted_top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Te
     ids, by_id = ids.sort(dim=-1)
     values, order = values.gather(1, by_id).sort(dim=-1, descending=True, stable=True)
     return values, ids.gather(1, order)
+
+
+def _rows(where: Sequence[int], *tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Some rows, in order; no copies where that is all of them."""
+    if len(where) == len(tensors[0]):
+        return list(tensors)
+    index = torch.tensor(where, device=tensors[0].device)
+    return [tensor[index] for tensor in tensors]
 
 
 def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
@@ -116,7 +122,7 @@ def _reach(row: SampleRow, width: int) -> int:
 
 
 def _truncated(
-    scores: torch.Tensor, weights: torch.Tensor, settings: torch.Tensor, count: int
+    count: int, scores: torch.Tensor, weights: torch.Tensor, settings: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw from the ``count`` likeliest; say for which rows no other id could have been kept."""
     width = scores.shape[1]

@@ -42,21 +42,25 @@ async def started(runtime: Aquila2Runtime) -> None:
 async def test_a_cancelled_ainvoke_gives_its_blocks_back(
     make_chat: MakeChat, demo_runtime: Aquila2Runtime
 ) -> None:
+    before = demo_runtime.stats().decode_rows
     task = asyncio.create_task(make_chat(**LONG).ainvoke("hi"))
     await started(demo_runtime)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await idle(demo_runtime)
+    assert demo_runtime.stats().decode_rows - before < 1000, "the answer went on to its end"
 
 
 async def test_a_stream_left_early_gives_its_blocks_back(
     make_chat: MakeChat, demo_runtime: Aquila2Runtime
 ) -> None:
+    before = demo_runtime.stats().decode_rows
     stream = make_chat(**LONG).stream("hi")
     next(stream)
     stream.close()
     assert await idle(demo_runtime)
+    assert demo_runtime.stats().decode_rows - before < 1000, "the answer went on to its end"
 
 
 @pytest.mark.parametrize("way", ["batch", "abatch", "generate"])

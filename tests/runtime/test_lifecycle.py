@@ -343,3 +343,20 @@ def test_ctrl_c_returns_at_once_and_the_runtime_goes_on(own_demo: dict[str, str]
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert signal.SIGINT and done.stdout == "4\n", done.stderr
+
+
+def test_the_interpreter_exits_while_a_dropped_model_is_still_being_freed(
+    own_demo: dict[str, str],
+) -> None:
+    """C11: its thread was once killed inside torch ("terminate called without an exception")."""
+    done = _run(
+        """
+        import sys
+        from aquila2_runtime import Message, RuntimeLease, SamplingParams
+        lease = RuntimeLease(model=sys.argv[1], template="aquila-v1", device="cpu")
+        lease.runtime().chat([Message("user", "Hello!")], SamplingParams(max_tokens=2))
+        del lease
+        """,
+        own_demo["model"],
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -77,6 +77,7 @@ def test_stops_that_end_too_early_are_text(
         shown += delta
         if matched is not None:
             break
+        assert len(shown) == done - held_back(text[:done], stops)
     else:
         shown += checker.flush()
     assert (shown, matched) == searched(text, stops, include, start)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from aquila2_runtime.byte_level import ByteLevelBpe, byte_of_character
 from aquila2_runtime.errors import InvalidPromptError, TokenizerError
 from aquila2_runtime.parts import Control, Part, Text
 from aquila2_runtime.token_table import TokenTable
@@ -50,6 +51,31 @@ def test_no_text_has_more_characters_than_its_tokens_can_stand_for(
     """P7: so that a refusal by length alone is never wrong."""
     ids = tokenizer.encode_ordinary(text)
     assert len(text) <= len(ids) * tokenizer.longest_token_characters
+
+
+def test_characters_of_a_token_are_counted_by_their_first_bytes() -> None:
+    """P7: a token of six bytes can stand for two Chinese characters."""
+    character = {byte: spelling for spelling, byte in byte_of_character().items()}
+    vocab = {spelling: at for at, spelling in enumerate(character.values())}
+    first, *others = (character[byte] for byte in "你好".encode())
+    merges = []
+    for other in others:
+        merges.append((first, other))
+        first += other
+        vocab[first] = len(vocab)
+    encoder = ByteLevelBpe(vocab, merges)
+    assert encoder.encode("你好") == [len(vocab) - 1]
+    assert encoder.most_characters() == 2
+
+
+@given(pieces=st.lists(ANY_TEXT, max_size=6))
+def test_text_parts_are_encoded_as_one_text(pieces: list[str], small: Aquila2Tokenizer) -> None:
+    """P3: whatever the borders; only a control token separates."""
+    whole = small.encode_ordinary("".join(pieces))
+    assert small.encode_parts([Text(piece) for piece in pieces]) == whole
+    eos = Control("</s>")
+    apart = small.encode_parts([*(Text(piece) for piece in pieces), eos, Text("x")])
+    assert apart == [*whole, small.eos_token_id, *small.encode_ordinary("x")]
 
 
 def test_the_longest_token_of_the_real_vocabulary_is_known(real: Aquila2Tokenizer) -> None:

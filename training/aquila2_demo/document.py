@@ -92,7 +92,7 @@ def prose(words: Words, facts: list[Fact], filling: float) -> str:
     sentences: list[str] = []
     clauses = _clauses(words, facts)
     while clauses:
-        text, who = clauses.pop(0)
+        text, _ = clauses.pop(0)
         if words.chance(0.12):
             text = rng.choice(prompts.LEADS[lang]) + text
         while clauses and words.chance(0.3):
