@@ -9,7 +9,6 @@ that is garbage-collected leaves its abort there, whatever lock its thread happe
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import gc
@@ -19,14 +18,15 @@ import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished
+from aquila2_runtime.engine.counters import Counters
 from aquila2_runtime.engine.faults import empty_device_cache, failure_of, is_fatal
 from aquila2_runtime.engine.handle import Mailbox, RequestHandle
 from aquila2_runtime.engine.request import Request, Status
+from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
 from aquila2_runtime.errors import (
     EngineBusyError,
     EngineClosedError,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 4_096
-_JOIN_SECONDS: Final = 30.0
 
 # What the thread makes when it starts: the runner (with the weights) and the scheduler (with the
 # blocks sized to the memory the weights left).
@@ -70,8 +69,7 @@ class TorchEngine(Engine):
         self._death: BaseException | None = None
         self._ids = itertools.count(1)
         self._live: dict[int, Request] = {}
-        self._stats = EngineStats()
-        self._steps = self._tokens = self._decode_steps = self._decode_rows = self._cached = 0
+        self._counters = Counters()
         self._loaded = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(
@@ -87,8 +85,7 @@ class TorchEngine(Engine):
         if failure is not None:
             self._thread.join()
             raise failure
-        _engines.add(self)
-        _threads.add(self._thread)
+        close_at_exit(self, self._thread)
 
     # What callers do: leave a note and return.
 
@@ -96,7 +93,7 @@ class TorchEngine(Engine):
         """Queue a request and return at once (see ``Engine.submit``)."""
         self._check_process()
         self._check_alive()
-        if self._notes.qsize() + self._stats.waiting >= MAX_WAITING:
+        if self._notes.qsize() + self._counters.stats.waiting >= MAX_WAITING:
             raise EngineBusyError(
                 f"{MAX_WAITING} requests are waiting already.",
                 hint="Try again later, or send fewer at once.",
@@ -120,7 +117,7 @@ class TorchEngine(Engine):
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""
-        stats = self._stats
+        stats = self._counters.stats
         return dataclasses.replace(stats, waiting=stats.waiting + self._notes.qsize())
 
     @property
@@ -135,7 +132,7 @@ class TorchEngine(Engine):
         self._closing = True
         self._notes.put(None)
         if self._thread is not threading.current_thread():
-            self._thread.join(_JOIN_SECONDS)
+            self._thread.join(JOIN_SECONDS)
 
     # What the thread does. ``step`` is the table of contents.
 
@@ -168,7 +165,8 @@ class TorchEngine(Engine):
             if item.request.status is Status.RUNNING:
                 scheduler.computed(item)
         self._deliver(scheduler, chosen)
-        self._count(scheduler, scheduled)
+        self._counters.add_step(scheduled)
+        self._counters.snapshot(scheduler)
 
     def _listen(self, scheduler: Scheduler) -> bool:
         """Take in notes; sleep while there is nothing to do. False when it is time to stop."""
@@ -177,7 +175,7 @@ class TorchEngine(Engine):
             try:
                 note = self._notes.get(block=not busy)
             except queue.Empty:
-                self._count(scheduler, ())
+                self._counters.snapshot(scheduler)
                 return True
             busy = True  # take what else is there, then step
             if note is None:
@@ -242,36 +240,14 @@ class TorchEngine(Engine):
     def _retire(self, scheduler: Scheduler, request: Request) -> None:
         """Free a request's blocks and count it out before its reader hears that it ended."""
         scheduler.end(request)
-        self._cached += request.num_cached or 0
+        self._counters.add_cached(request.num_cached or 0)
         self._live.pop(request.request_id, None)
-        self._count(scheduler, ())
-
-    def _count(self, scheduler: Scheduler, scheduled: Sequence[Scheduled]) -> None:
-        if scheduled:
-            self._steps += 1
-            self._tokens += sum(item.count for item in scheduled)
-            decoded = sum(1 for item in scheduled if item.start >= item.request.num_prompt)
-            self._decode_steps += bool(decoded)
-            self._decode_rows += decoded
-        pool = scheduler.pool
-        self._stats = EngineStats(
-            running=len(scheduler.running),
-            waiting=len(scheduler.waiting),
-            blocks_in_use=pool.num_in_use,
-            blocks_total=pool.num_blocks,
-            blocks_cached=pool.num_cached,
-            steps=self._steps,
-            tokens_computed=self._tokens,
-            decode_steps=self._decode_steps,
-            decode_rows=self._decode_rows,
-            cached_tokens=self._cached,
-            preemptions=scheduler.preemptions,
-        )
+        self._counters.snapshot(scheduler)
 
     def _end_all(self) -> None:
         """The last thing the thread does: nobody is left waiting."""
         self._closing = True
-        self._stats = EngineStats(blocks_total=self._stats.blocks_total)
+        self._counters.reset_live()
         for request in self._live.values():
             request.mailbox.fail(self._last_word())
         self._live.clear()
@@ -312,18 +288,3 @@ class TorchEngine(Engine):
                 "its thread does not exist in this forked one.",
                 hint='Load the checkpoint here, or start the process with "spawn".',
             )
-
-
-# A daemon thread that still runs while the interpreter is torn down can crash the process, so the
-# exit waits for all of them, those too whose engines are closed or collected and only tidying up.
-_engines: weakref.WeakSet[TorchEngine] = weakref.WeakSet()
-_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_engines() -> None:
-    for engine in list(_engines):
-        with contextlib.suppress(Exception):
-            engine.close()
-    for thread in list(_threads):
-        thread.join(_JOIN_SECONDS)
