@@ -104,12 +104,21 @@ class PromptMaker:
         Raises:
             InvalidPromptError: There is none, or one is not an integer in [0, vocabulary).
         """
+        if isinstance(token_ids, (str, bytes)) or not isinstance(token_ids, Sequence):
+            raise InvalidPromptError(
+                f"prompt_token_ids must be a list of integers, not {type(token_ids).__name__}.",
+                parameter="prompt_token_ids",
+                hint="Arrays and tensors have tolist().",
+            )
         checked: list[int] = []
         for position, token_id in enumerate(token_ids):
             # numpy integers are fine, bool and float are mistakes.
             if isinstance(token_id, bool) or not hasattr(token_id, "__index__"):
                 self._bad_id(position, token_id)
-            number = operator.index(token_id)
+            try:
+                number = operator.index(token_id)
+            except TypeError:
+                self._bad_id(position, token_id)
             if not 0 <= number < self.tokenizer.n_vocab:
                 self._bad_id(position, token_id)
             checked.append(number)

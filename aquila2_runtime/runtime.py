@@ -133,7 +133,7 @@ class Aquila2Runtime:
         **request: Any,
     ) -> list[RequestOutput]:
         """Answer many conversations together, one output each, in order."""
-        chosen = _each(params, len(conversations))
+        chosen = _each(params, conversations)
         return self._whole(
             [
                 self._chat_submission(messages, own, request)
@@ -148,7 +148,7 @@ class Aquila2Runtime:
         **request: Any,
     ) -> list[RequestOutput]:
         """Answer many conversations together without blocking the event loop."""
-        chosen = _each(params, len(conversations))
+        chosen = _each(params, conversations)
         submissions = [
             await asyncio.to_thread(self._chat_submission, messages, own, request)
             for messages, own in zip(conversations, chosen, strict=True)
@@ -222,7 +222,7 @@ class Aquila2Runtime:
         self, prompts: Sequence[str], params: ParamsOrMany = None, **request: Any
     ) -> list[RequestOutput]:
         """Continue many texts together, one output each, in order."""
-        chosen = _each(params, len(prompts))
+        chosen = _each(params, prompts)
         return self._whole(
             [
                 self._text_submission(prompt, own, None, request)
@@ -234,7 +234,7 @@ class Aquila2Runtime:
         self, prompts: Sequence[str], params: ParamsOrMany = None, **request: Any
     ) -> list[RequestOutput]:
         """Continue many texts together without blocking the event loop."""
-        chosen = _each(params, len(prompts))
+        chosen = _each(params, prompts)
         submissions = [
             await asyncio.to_thread(self._text_submission, prompt, own, None, request)
             for prompt, own in zip(prompts, chosen, strict=True)
@@ -358,8 +358,10 @@ class Aquila2Runtime:
             raise InvalidPromptError(
                 "Give either prompt or prompt_token_ids, and not both.", parameter="prompt"
             )
-        given: str | Sequence[int] = prompt if prompt is not None else prompt_token_ids or ()
-        return Submission.of(self._prompts, text_or_ids=given, params=params, request=request)
+        ids = () if prompt_token_ids is None else prompt_token_ids
+        return Submission.of(
+            self._prompts, text=prompt, token_ids=ids, params=params, request=request
+        )
 
     def _whole(self, submissions: Sequence[Submission]) -> list[RequestOutput]:
         running = submit_all(self._model().engine, self.tokenizer, submissions, together=True)
@@ -378,10 +380,21 @@ class Aquila2Runtime:
         return aread_stream(*submit_one(self._model().engine, self.tokenizer, submission))
 
 
-def _each(params: ParamsOrMany, count: int) -> list[SamplingParams | None]:
+def _each(params: ParamsOrMany, prompts: Sequence[Any]) -> list[SamplingParams | None]:
     """One entry per prompt, from one for all or one for each."""
+    if not isinstance(prompts, (list, tuple)):
+        raise InvalidPromptError(
+            f"A batch is a list of prompts or conversations, not {type(prompts).__name__}.",
+            parameter="prompts",
+        )
+    count = len(prompts)
     if params is None or isinstance(params, SamplingParams):
         return [params] * count
+    if not isinstance(params, (list, tuple)):
+        raise InvalidSamplingParamsError(
+            f"params must be SamplingParams or a list of them, not {type(params).__name__}.",
+            parameter="params",
+        )
     if len(params) != count:
         raise InvalidSamplingParamsError(
             f"{len(params)} params for {count} prompts; give one for all or one for each.",

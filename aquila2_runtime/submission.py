@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import secrets
 import threading
 import time
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 REQUEST_OPTIONS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
 MAX_SALT_CHARACTERS: Final = 256
+MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
 # Of the context, kept for the answer when a conversation is shortened and max_tokens is not given.
 _ANSWER_SHARE: Final = 4
 
@@ -56,7 +56,8 @@ class Submission:
         prompts: PromptMaker,
         *,
         messages: Sequence[Message] | None = None,
-        text_or_ids: str | Sequence[int] = "",
+        text: str | None = None,
+        token_ids: Sequence[int] = (),
         params: SamplingParams | None = None,
         request: Mapping[str, Any],
     ) -> Submission:
@@ -87,11 +88,7 @@ class Submission:
                     parameter="fit",
                     value=fit,
                 )
-            prompt = (
-                prompts.text(text_or_ids)
-                if isinstance(text_or_ids, str)
-                else prompts.ids(text_or_ids)
-            )
+            prompt = prompts.ids(token_ids) if text is None else prompts.text(text)
         room = check_room(len(prompt.token_ids), checked.max_tokens, prompts.max_model_len)
         if checked.min_tokens > room:
             raise InvalidSamplingParamsError(
@@ -244,7 +241,11 @@ def _check_ids(params: SamplingParams, n_vocab: int) -> None:
 def _timeout(value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 < value < MAX_TIMEOUT
+    ):
         _bad_option("timeout", value, "a positive number of seconds or None")
     return float(value)
 

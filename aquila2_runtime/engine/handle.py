@@ -108,6 +108,9 @@ class Mailbox:
         if self._error is not None and not chunk.token_ids:
             raise self._error
         self._chunk = Chunk()
+        if self._error is not None and self._bell is not None:
+            # The error still waits behind these ids, and nothing else will ring for it.
+            self._bell.set()
         return chunk
 
     def _wake(self) -> None:

@@ -75,6 +75,8 @@ class TorchEngine(Engine):
         self._thread = threading.Thread(
             target=self._main, args=(build,), name=f"aquila2 {name}", daemon=True
         )
+        # Before it runs: a load that is interrupted is waited for at exit like any other thread.
+        close_at_exit(self, self._thread)
         self._thread.start()
         try:
             self._loaded.wait()
@@ -85,7 +87,6 @@ class TorchEngine(Engine):
         if failure is not None:
             self._thread.join()
             raise failure
-        close_at_exit(self, self._thread)
 
     # What callers do: leave a note and return.
 

@@ -174,6 +174,10 @@ def test_a_failing_request_fails_alone(
     assert "".join(delta.text for delta in streams[2]) == solo
     with pytest.raises(expected):
         asyncio.run(runtime.achat(ask(5), SHORT))
+    with pytest.raises(expected):
+        runtime.chat(ask(5), SHORT)
+    with pytest.raises(expected):
+        runtime.chat_batch([ask(0), ask(5)], SHORT)
     assert runtime.healthy
     assert wait_until(lambda: idle(runtime))
 
@@ -214,6 +218,20 @@ def test_closing_ends_live_requests_and_is_idempotent(own_demo: dict[str, str]) 
     with pytest.raises(EngineClosedError):
         runtime.chat(ask(0))
     assert not [t for t in threading.enumerate() if t.is_alive() and own_demo["model"] in t.name]
+
+
+@pytest.mark.parametrize("many", [1, 4])
+def test_closing_ends_whole_answers_half_way_too(own_demo: dict[str, str], many: int) -> None:
+    """C11: an error behind ids that were not read yet once left chat() waiting for ever."""
+    runtime = Aquila2Runtime.load(**own_demo)
+
+    def close_soon() -> None:
+        wait_until(lambda: runtime.stats().decode_steps > 20)
+        runtime.close()
+
+    threading.Thread(target=close_soon).start()
+    with pytest.raises(EngineClosedError):
+        runtime.chat_batch([ask(0)] * many, LONG)
 
 
 def test_a_broken_engine_tells_every_waiter(

@@ -133,6 +133,22 @@ def test_bad_token_ids_are_refused(demo_runtime: Aquila2Runtime, ids: list[Any])
         demo_runtime.complete(prompt_token_ids=ids)
 
 
+@pytest.mark.parametrize("ids", [5, "abc", b"abc", {5: 1}, np.array([5, 6]), [np.array([5, 6])]])
+def test_what_is_no_list_of_ids_is_refused(demo_runtime: Aquila2Runtime, ids: Any) -> None:
+    """P11."""
+    with pytest.raises(InvalidPromptError):
+        demo_runtime.complete(prompt_token_ids=ids)
+
+
+@pytest.mark.parametrize("text", [5, b"abc", [1, 2], ""])
+def test_what_is_no_text_is_refused(demo_runtime: Aquila2Runtime, text: Any) -> None:
+    """P10."""
+    with pytest.raises(InvalidPromptError):
+        demo_runtime.complete(text)
+    with pytest.raises(InvalidPromptError):
+        demo_runtime.complete_batch(text)
+
+
 def test_numpy_ids_are_ids(demo_runtime: Aquila2Runtime) -> None:
     """P11: integers of numpy are converted."""
     params = SamplingParams(temperature=0, max_tokens=4)
@@ -156,6 +172,7 @@ def test_what_is_no_conversation_is_refused(demo_runtime: Aquila2Runtime, messag
         ({"timeout": 0}, InvalidRequestError),
         ({"timeout": float("nan")}, InvalidRequestError),
         ({"timeout": "1"}, InvalidRequestError),
+        ({"timeout": 10**400}, InvalidRequestError),
         ({"cache_salt": ""}, InvalidRequestError),
         ({"cache_salt": 5}, InvalidRequestError),
         ({"fit": "truncate"}, InvalidRequestError),
