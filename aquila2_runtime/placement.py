@@ -111,13 +111,15 @@ def cache_blocks(
     # The padding block comes on top of what requests hold.
     blocks = min(budget // block - 1 if asked is not None else budget // block, most)
     if blocks < one or (asked is None and blocks * block > free_bytes):
-        fits = max(min(budget, free_bytes) // block, 0) * BLOCK_SIZE
+        spare = 1 if asked is not None else 0
+        fits = max(min(budget, free_bytes) // block - spare, 0) * BLOCK_SIZE
         raise InsufficientMemoryError(
-            f"Keys and values of {max_model_len} tokens need {one * block / 2**20:.0f} MiB; "
-            f"{min(budget, free_bytes) / 2**20:.0f} MiB are there.",
+            f"Keys and values of {max_model_len} tokens need {(one + 1) * block / 2**20:.1f} MiB; "
+            f"{min(budget, free_bytes) / 2**20:.1f} MiB are there.",
             parameter="kv_cache_memory" if asked is not None else "max_model_len",
             value=asked if asked is not None else max_model_len,
-            hint=f"Load with max_model_len={fits} or less, or give kv_cache_memory more room.",
+            hint=(f"Load with max_model_len={fits} or less, or give" if fits else "Give")
+            + " kv_cache_memory more room.",
         )
     if blocks == most:
         reason = f"max_num_seqs={placement.max_num_seqs} requests of full length"

@@ -36,7 +36,7 @@ class Submission:
 
     Attributes:
         prompt: Ids and notices.
-        params: With stop ids complete and token ids checked.
+        params: With token ids checked.
         max_tokens: Most new tokens.
         stop_ids: Every id that ends the answer.
         cache_key: Who may share cached prefixes with whom.
@@ -79,7 +79,7 @@ class Submission:
         cache_key = _cache_key(request.get("cache_salt"), request.get("adapter"))
         fit = request.get("fit")
         if messages is not None:
-            share = prompts.max_model_len // _ANSWER_SHARE
+            share = max(prompts.max_model_len // _ANSWER_SHARE, checked.min_tokens)
             prompt = prompts.chat(messages, fit, checked.max_tokens or share)
         else:
             if fit is not None:
@@ -113,7 +113,7 @@ class Submission:
         self, eos_token_id: int, bell: threading.Event | None, *, read_along: bool
     ) -> list[EngineRequest]:
         """One engine request per answer asked for; the i-th has seed + i."""
-        params = dataclasses.replace(self.params, stop_token_ids=tuple(sorted(self.stop_ids)))
+        params = self.params
         seed = secrets.randbits(63) if params.seed is None else params.seed
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
         return [

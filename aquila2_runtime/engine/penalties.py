@@ -49,7 +49,7 @@ def _edit(scores: torch.Tensor, row: SampleRow) -> None:
         more = torch.tensor(list(biases.values()), device=device, dtype=scores.dtype)
         scores[_ids(biases, width, device)] += more
     if row.step < params.min_tokens:
-        scores[_ids(params.stop_ids, width, device)] = _NEVER
+        scores[_ids(row.stop_ids, width, device)] = _NEVER
 
 
 def _seen(row: SampleRow, width: int, device: torch.device) -> torch.Tensor:

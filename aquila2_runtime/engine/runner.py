@@ -140,7 +140,9 @@ class Runner:
     def _row(self, request: Request) -> SampleRow:
         if request.sample_row is None:
             spec = request.spec
-            request.sample_row = SampleRow.create(spec.params, spec.seed, spec.prompt_token_ids)
+            request.sample_row = SampleRow.create(
+                spec.params, spec.seed, spec.prompt_token_ids, spec.stop_ids
+            )
         return request.sample_row
 
     def _prompt_logprobs(self, order: Sequence[Scheduled], hidden: torch.Tensor) -> None:

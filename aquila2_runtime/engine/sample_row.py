@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 from aquila2_runtime.engine.noise import uniform
@@ -18,10 +18,11 @@ class SampleRow:
     """Parameters and history of one request.
 
     Attributes:
-        params: What was asked for; ``stop_token_ids`` names every id that ends the answer.
+        params: What was asked for.
         seed: Of this answer's noise.
         prompt_ids: Different ids of the prompt; empty unless a penalty needs them.
         counts: How often each id occurs in the answer; empty unless a penalty needs it.
+        stop_ids: Every id that ends the answer; barred until ``min_tokens``.
         step: Tokens of the answer so far.
         prompt_index: ``prompt_ids`` on the device; made by the penalties at first use.
     """
@@ -30,14 +31,22 @@ class SampleRow:
     seed: int
     prompt_ids: frozenset[int]
     counts: dict[int, int]
+    stop_ids: tuple[int, ...] = ()
     step: int = 0
     prompt_index: torch.Tensor | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @classmethod
-    def create(cls, params: SamplingParams, seed: int, prompt_token_ids: Sequence[int]) -> Self:
-        """Begin an answer."""
+    def create(
+        cls,
+        params: SamplingParams,
+        seed: int,
+        prompt_token_ids: Sequence[int],
+        stop_ids: Collection[int] | None = None,
+    ) -> Self:
+        """Begin an answer; without ``stop_ids`` those of the parameters are the only ones."""
         seen = frozenset(prompt_token_ids) if params.repetition_penalty != 1.0 else frozenset()
-        return cls(params, seed, seen, {})
+        ends = params.stop_ids if stop_ids is None else tuple(sorted(stop_ids))
+        return cls(params, seed, seen, {}, ends)
 
     def append(self, token_id: int) -> None:
         """Note an accepted token."""

@@ -201,6 +201,19 @@ def test_ids_beyond_the_vocabulary_are_refused(demo_runtime: Aquila2Runtime) -> 
             demo_runtime.chat(ask(0), params)
 
 
+def test_as_many_stop_ids_as_allowed_work(demo_runtime: Aquila2Runtime) -> None:
+    """S1: what is accepted is never refused later, the default stop ids beside it included."""
+    params = SamplingParams(temperature=0, max_tokens=4, stop_token_ids=list(range(2_000, 3_024)))
+    assert demo_runtime.chat(ask(0), params).token_ids
+
+
+def test_min_tokens_is_given_room_when_fitting(demo_runtime: Aquila2Runtime) -> None:
+    long = [Message("user", "很久以前有一座山。" * 1_000)]
+    params = SamplingParams(temperature=0, min_tokens=900, max_tokens=None)
+    out = demo_runtime.chat(long, params, fit="middle")
+    assert len(out.token_ids) >= 900
+
+
 def test_oldest_exchanges_are_dropped_when_asked(demo_runtime: Aquila2Runtime) -> None:
     """P8: truncation by explicit option, whole exchanges, told in a notice."""
     history = [Message("system", "Be brief.")]
