@@ -12,8 +12,9 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from aquila2_runtime.batches import ParamsOrMany, one_each
 from aquila2_runtime.conversation import Message
-from aquila2_runtime.errors import EngineClosedError, InvalidPromptError, InvalidSamplingParamsError
+from aquila2_runtime.errors import EngineClosedError, InvalidPromptError
 from aquila2_runtime.generation import aread_all, aread_stream, read_all, read_stream
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.prompts import PromptMaker
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from aquila2_runtime.outputs import Delta, RequestOutput
     from aquila2_runtime.registry import LoadedModel, Use
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
-
-ParamsOrMany = SamplingParams | Sequence[SamplingParams] | None
 
 
 class Aquila2Runtime:
@@ -133,7 +132,7 @@ class Aquila2Runtime:
         **request: Any,
     ) -> list[RequestOutput]:
         """Answer many conversations together, one output each, in order."""
-        chosen = _each(params, conversations)
+        chosen = one_each(params, conversations)
         return self._whole(
             [
                 self._chat_submission(messages, own, request)
@@ -148,7 +147,7 @@ class Aquila2Runtime:
         **request: Any,
     ) -> list[RequestOutput]:
         """Answer many conversations together without blocking the event loop."""
-        chosen = _each(params, conversations)
+        chosen = one_each(params, conversations)
         submissions = [
             await asyncio.to_thread(self._chat_submission, messages, own, request)
             for messages, own in zip(conversations, chosen, strict=True)
@@ -222,7 +221,7 @@ class Aquila2Runtime:
         self, prompts: Sequence[str], params: ParamsOrMany = None, **request: Any
     ) -> list[RequestOutput]:
         """Continue many texts together, one output each, in order."""
-        chosen = _each(params, prompts)
+        chosen = one_each(params, prompts)
         return self._whole(
             [
                 self._text_submission(prompt, own, None, request)
@@ -234,7 +233,7 @@ class Aquila2Runtime:
         self, prompts: Sequence[str], params: ParamsOrMany = None, **request: Any
     ) -> list[RequestOutput]:
         """Continue many texts together without blocking the event loop."""
-        chosen = _each(params, prompts)
+        chosen = one_each(params, prompts)
         submissions = [
             await asyncio.to_thread(self._text_submission, prompt, own, None, request)
             for prompt, own in zip(prompts, chosen, strict=True)
@@ -378,27 +377,3 @@ class Aquila2Runtime:
 
     def _astream(self, submission: Submission) -> AsyncGenerator[Delta]:
         return aread_stream(*submit_one(self._model().engine, self.tokenizer, submission))
-
-
-def _each(params: ParamsOrMany, prompts: Sequence[Any]) -> list[SamplingParams | None]:
-    """One entry per prompt, from one for all or one for each."""
-    if not isinstance(prompts, (list, tuple)):
-        raise InvalidPromptError(
-            f"A batch is a list of prompts or conversations, not {type(prompts).__name__}.",
-            parameter="prompts",
-        )
-    count = len(prompts)
-    if params is None or isinstance(params, SamplingParams):
-        return [params] * count
-    if not isinstance(params, (list, tuple)):
-        raise InvalidSamplingParamsError(
-            f"params must be SamplingParams or a list of them, not {type(params).__name__}.",
-            parameter="params",
-        )
-    if len(params) != count:
-        raise InvalidSamplingParamsError(
-            f"{len(params)} params for {count} prompts; give one for all or one for each.",
-            parameter="params",
-            value=len(params),
-        )
-    return list(params)
