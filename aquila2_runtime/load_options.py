@@ -6,7 +6,6 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidLoadOptionError
@@ -133,11 +132,6 @@ class LoadOptions:
 
 
 OPTION_NAMES: Final = frozenset(field.name for field in dataclasses.fields(LoadOptions))
-
-
-def is_local(model: str) -> bool:
-    """Whether a model argument names a directory that exists; it then never means a hub."""
-    return Path(model).expanduser().is_dir()
 
 
 def _fail(name: str, value: object, allowed: str) -> NoReturn:

@@ -65,11 +65,6 @@ class Mailbox:
                 self._error = error
                 self._wake()
 
-    @property
-    def ended(self) -> bool:
-        """Whether the engine wrote its last word."""
-        return self._ended
-
     def read(self) -> Chunk:
         """Wait for news and take all of it."""
         with self._lock:
