@@ -11,14 +11,12 @@ from aquila2_runtime.conversation import Message, render_messages
 from aquila2_runtime.errors import (
     ContextOverflowError,
     InvalidPromptError,
-    InvalidRequestError,
     TemplateError,
 )
-from aquila2_runtime.fitting import cut_middle, drop_oldest, refuse_hopeless
+from aquila2_runtime.fitting import fit_messages, refuse_hopeless
 from aquila2_runtime.templates import TEMPLATES, Template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
-FITS: Final = ("drop_oldest", "middle")
 MAX_MESSAGES: Final = 10_000
 
 
@@ -69,18 +67,14 @@ class PromptMaker:
                 sum(len(message.content) for message in checked), self.tokenizer, self.max_model_len
             )
             return self._render(checked)
-        if fit not in FITS:
-            raise InvalidRequestError(
-                f"fit={fit!r} is not valid; it must be one of {', '.join(map(repr, FITS))}.",
-                parameter="fit",
-                value=fit,
-            )
-        if fit == "drop_oldest":
-            kept, notices = drop_oldest(checked, self._count, room, self.max_model_len)
-        else:
-            kept, notices = cut_middle(
-                checked, self._count, room, self.max_model_len, self.tokenizer
-            )
+        kept, notices = fit_messages(
+            checked,
+            self._count,
+            self.max_model_len - room,
+            fit,
+            tokenizer=self.tokenizer,
+            room=room,
+        )
         prompt = self._render(kept)
         return Prompt(prompt.token_ids, (*notices, *prompt.notices))
 
