@@ -1,0 +1,203 @@
+"""Tool, ToolCall and their text: how tools are shown to a model and how it calls them.
+
+It knows neither messages nor ids, and enforces nothing: the grammar does that.
+
+Aquila2 was not trained for tools and its templates have no place for them, so they are text, in
+one form for every template:
+
+* ``tools_text``, put behind the system text, lists each tool as a signature in the manner of
+  TypeScript, with its description. JSON schemas say the same at three times the length, and the
+  7B chat model reads 2,048 tokens in all.
+* A call is one line, ``<tool_call>{"name": "...", "arguments": {...}}</tool_call>``, as many
+  openly trained models write it. Several calls are several lines.
+* A result is a turn on the user's side (see ``aquila2_runtime.conversation``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from aquila2_runtime.errors import InvalidPromptError
+
+CALL_OPENING: Final = "<tool_call>"
+CALL_CLOSING: Final = "</tool_call>"
+
+_INSTRUCTION: Final = (
+    "To call a tool, write only a line of this form, with the tool's name and its arguments:\n"
+    f'{CALL_OPENING}{{"name": "...", "arguments": {{...}}}}{CALL_CLOSING}'
+)
+_NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MAX_DEPTH: Final = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool a model may call.
+
+    Args:
+        name: 1 to 64 letters, digits, ``_``, ``-`` or ``.``.
+        description: What it does, for the model; may be empty.
+        parameters: The JSON schema of its arguments, of type object; None for no arguments.
+
+    Raises:
+        InvalidPromptError: The name is malformed, or ``parameters`` is no object's schema.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise InvalidPromptError(
+                f"{self.name!r:.80} is no name for a tool.",
+                parameter="tools",
+                value=self.name,
+                hint="Use 1 to 64 letters, digits, underscores, hyphens or dots.",
+            )
+        if not isinstance(self.description, str):
+            raise InvalidPromptError(
+                f"The description of the tool {self.name} must be a string, not "
+                f"{type(self.description).__name__}.",
+                parameter="tools",
+            )
+        schema = self.parameters
+        if schema is None:
+            return
+        if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
+            raise InvalidPromptError(
+                f'The parameters of the tool {self.name} must be a JSON schema of type "object".',
+                parameter="tools",
+                value=self.name,
+            )
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The schema of the arguments; ``parameters``, or that of an empty object."""
+        if self.parameters is None:
+            return {"type": "object", "properties": {}, "additionalProperties": False}
+        return dict(self.parameters)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call a model made.
+
+    Attributes:
+        name: The tool's name.
+        arguments: Its arguments, decoded.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The call as the model writes it."""
+        body = {"name": self.name, "arguments": dict(self.arguments)}
+        return f"{CALL_OPENING}{json.dumps(body, ensure_ascii=False)}{CALL_CLOSING}"
+
+
+def tools_text(tools: Sequence[Tool]) -> str:
+    """Return the text that shows tools to a model; empty for none.
+
+    Example:
+        >>> print(tools_text([Tool("now", "Get the time.")]))
+        You can call these tools:
+        - now(): Get the time.
+        To call a tool, write only a line of this form, with the tool's name and its arguments:
+        <tool_call>{"name": "...", "arguments": {...}}</tool_call>
+    """
+    if not tools:
+        return ""
+    lines = ["You can call these tools:"]
+    for tool in tools:
+        lines += _tool_lines(tool)
+    return "\n".join([*lines, _INSTRUCTION])
+
+
+def _tool_lines(tool: Tool) -> Iterator[str]:
+    schema = tool.schema
+    head = f"- {tool.name}({_members(schema, schema, 0)})"
+    yield f"{head}: {_one_line(tool.description)}" if tool.description else head
+    for name, member in _properties(schema).items():
+        about = member.get("description") if isinstance(member, Mapping) else None
+        if isinstance(about, str) and about:
+            yield f"  {name}: {_one_line(about)}"
+
+
+def signature(schema: Mapping[str, Any]) -> str:
+    """Return a JSON schema as a type in the manner of TypeScript, for a model to read.
+
+    What has no short form there (patterns, bounds, recursion) is left out: this is a hint, not the
+    schema. Local references are followed.
+
+    Example:
+        >>> signature({"type": "object", "properties": {"age": {"type": "integer"}}})
+        '{age?: integer}'
+    """
+    return _type(schema, schema, 0)
+
+
+def _type(schema: object, root: Mapping[str, Any], depth: int) -> str:
+    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+        return "any"
+    if "$ref" in schema:
+        return _type(_resolve(schema["$ref"], root), root, depth + 1)
+    if "enum" in schema and isinstance(schema["enum"], Sequence):
+        return "|".join(json.dumps(item, ensure_ascii=False) for item in schema["enum"])
+    if "const" in schema:
+        return json.dumps(schema["const"], ensure_ascii=False)
+    for key in ("anyOf", "oneOf", "allOf"):
+        choices = schema.get(key)
+        if isinstance(choices, Sequence) and choices:
+            joint = "&" if key == "allOf" else "|"
+            return joint.join(dict.fromkeys(_type(item, root, depth + 1) for item in choices))
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return "|".join(_type({**schema, "type": item}, root, depth + 1) for item in kind)
+    if kind == "array":
+        inner = _type(schema.get("items", {}), root, depth + 1)
+        return f"({inner})[]" if "|" in inner or "&" in inner else f"{inner}[]"
+    if kind == "object" or "properties" in schema:
+        members = _members(schema, root, depth)
+        return f"{{{members}}}" if members else "object"
+    return kind if isinstance(kind, str) else "any"
+
+
+def _members(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> str:
+    required = schema.get("required", ())
+    members = []
+    for name, member in _properties(schema).items():
+        key = name if _IDENTIFIER.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+        mark = "" if name in required else "?"
+        members.append(f"{key}{mark}: {_type(member, root, depth + 1)}")
+    return ", ".join(members)
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _resolve(reference: object, root: Mapping[str, Any]) -> object:
+    """Follow a reference within the schema; anything else is read as "any"."""
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return None
+    found: object = root
+    for step in reference[2:].split("/"):
+        key = step.replace("~1", "/").replace("~0", "~")
+        if not isinstance(found, Mapping) or key not in found:
+            return None
+        found = found[key]
+    return found
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
