@@ -15,7 +15,8 @@ from aquila2_runtime.checkpoint.memory import (
 )
 from aquila2_runtime.checkpoint.verify import verify_weights
 from aquila2_runtime.checkpoint.weights import load_weights
-from aquila2_runtime.engine.attention import PagedKVCache
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.runner import Runner
@@ -129,7 +130,8 @@ def _build(
             max_num_seqs=placement.max_num_seqs,
             max_step_tokens=placement.max_step_tokens,
         )
-        return Runner(decoder, cache, Sampler(config.vocab_size, tokenizer.n_vocab)), scheduler
+        sampler = Sampler(config.vocab_size, tokenizer.n_vocab)
+        return Runner(decoder, GatheredAttention(cache), sampler), scheduler
 
     started = time.monotonic()
     engine = TorchEngine(build, name=resolved.name)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from aquila2_runtime.engine.attention import AttentionPlan, PagedKVCache
-
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.engine.attention.base import Attention
+    from aquila2_runtime.engine.attention.plan import AttentionPlan
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
@@ -66,14 +66,14 @@ class Decoder:
 
     @torch.inference_mode()
     def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, cache: PagedKVCache, plan: AttentionPlan
+        self, ids: torch.Tensor, positions: torch.Tensor, attention: Attention, plan: AttentionPlan
     ) -> torch.Tensor:
         """Compute a step's hidden states and store its keys and values.
 
         Args:
             ids: Token ids, all requests' rows in one line. ``[rows]``.
             positions: Their positions. ``[rows]``.
-            cache: Keys and values.
+            attention: Keys, values and how they are read.
             plan: What each row may see.
 
         Returns:
@@ -88,7 +88,7 @@ class Decoder:
             normed = self._norm(hidden, layer.input_norm)
             qkv = layer.qkv(normed).view(rows, -1, config.head_dim)
             query, key, value = qkv.split(split, dim=1)
-            mixed = cache.attend(
+            mixed = attention.attend(
                 index, _rotate(query, cos, sin), _rotate(key, cos, sin), value, plan
             )
             hidden = hidden + layer.output(mixed.reshape(rows, -1))

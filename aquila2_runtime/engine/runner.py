@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from aquila2_runtime.engine.attention import AttentionPlan, PagedKVCache, PrefillSegment
+from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 from aquila2_runtime.engine.base import IdLogprob
 from aquila2_runtime.engine.sampler import Sampler, SampleRow
 
 if TYPE_CHECKING:
+    from aquila2_runtime.engine.attention.base import Attention
     from aquila2_runtime.engine.decoder import Decoder
     from aquila2_runtime.engine.request import Request
     from aquila2_runtime.engine.scheduler import Scheduled
@@ -43,13 +44,13 @@ class Runner:
 
     Args:
         decoder: The model.
-        cache: Its keys and values.
+        attention: Its keys and values, and how they are read.
         sampler: Chooses ids.
     """
 
-    def __init__(self, decoder: Decoder, cache: PagedKVCache, sampler: Sampler) -> None:
+    def __init__(self, decoder: Decoder, attention: Attention, sampler: Sampler) -> None:
         self._decoder = decoder
-        self._cache = cache
+        self._attention = attention
         self._sampler = sampler
 
     @torch.inference_mode()
@@ -70,14 +71,14 @@ class Runner:
         hidden = self._decoder.forward(
             torch.tensor(ids, device=device),
             torch.tensor(positions, device=device),
-            self._cache,
+            self._attention,
             plan,
         )
         self._prompt_logprobs(order, hidden)
         return self._sample(order, hidden)
 
     def _plan(self, order: Sequence[Scheduled], positions: list[int]) -> AttentionPlan:
-        size, device = self._cache.block_size, self._decoder.device
+        size, device = self._attention.cache.block_size, self._decoder.device
         slots: list[int] = []
         at = 0
         for item in order:
@@ -108,7 +109,7 @@ class Runner:
         )
 
     def _decode_tables(self, decodes: Sequence[Scheduled]) -> tuple[torch.Tensor, torch.Tensor]:
-        size, device = self._cache.block_size, self._decoder.device
+        size, device = self._attention.cache.block_size, self._decoder.device
         contexts = [item.start + 1 for item in decodes]
         width = -(-max(contexts) // size)
         tables = [

@@ -12,7 +12,8 @@ import torch
 from aquila2_runtime import Aquila2Runtime, SamplingParams
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.weights import load_weights
-from aquila2_runtime.engine.attention import PagedKVCache
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.base import EngineRequest
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.handle import Mailbox
@@ -55,7 +56,8 @@ def _logits(path: Path, ids: Sequence[int], chunks: Sequence[int]) -> torch.Tens
     )
     request = Request(1, spec, Mailbox(quiet=True))
     request.blocks = list(range(blocks + 3, 3, -1))  # any order, anywhere in the pool
-    runner = Runner(decoder, cache, Sampler(config.vocab_size, config.vocab_size))
+    attention = GatheredAttention(cache)
+    runner = Runner(decoder, attention, Sampler(config.vocab_size, config.vocab_size))
     rows: list[torch.Tensor] = []
     start = 0
     for count in chunks:
@@ -64,7 +66,7 @@ def _logits(path: Path, ids: Sequence[int], chunks: Sequence[int]) -> torch.Tens
         hidden = decoder.forward(
             torch.tensor(request.token_ids[start : start + count]),
             torch.tensor(positions),
-            cache,
+            attention,
             runner._plan([item], positions),
         )
         rows.append(decoder.logits(hidden))

@@ -1,0 +1,1 @@
+"""Attention over paged keys and values: the plan of a step, the cache, and its implementations."""

@@ -1,0 +1,46 @@
+"""Attention: what every implementation of attention over a paged cache offers."""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar
+
+import torch
+
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.plan import AttentionPlan
+
+
+class Attention(abc.ABC):
+    """Mixes a step's values over everything each of its rows may see.
+
+    Args:
+        cache: The keys and values; the step's own are stored by ``attend`` first.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, cache: PagedKVCache) -> None:
+        self.cache = cache
+
+    @abc.abstractmethod
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        plan: AttentionPlan,
+    ) -> torch.Tensor:
+        """Store a step's keys and values and attend over everything each row may see.
+
+        Args:
+            layer: Index of the layer.
+            query: ``[rows, heads, head_dim]``.
+            key: ``[rows, kv_heads, head_dim]``, rotated.
+            value: ``[rows, kv_heads, head_dim]``.
+            plan: The step's plan.
+
+        Returns:
+            ``[rows, heads, head_dim]`` in the query's type.
+        """

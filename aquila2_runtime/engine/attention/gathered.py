@@ -1,0 +1,87 @@
+"""GatheredAttention: blocks gathered, then plain matrix products. Runs on every device and torch.
+
+It is the reference that faster implementations are tested against.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+
+from aquila2_runtime.engine.attention.base import Attention
+from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
+
+
+class GatheredAttention(Attention):
+    """Gathers each request's blocks, then multiplies."""
+
+    name: ClassVar[str] = "gathered"
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        plan: AttentionPlan,
+    ) -> torch.Tensor:
+        """Store a step's keys and values and attend over them (see ``Attention.attend``)."""
+        self.cache.store(layer, plan.slots, key, value)
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        mixed = torch.empty_like(query)
+        if plan.num_decode:
+            rows = query[: plan.num_decode]
+            mixed[: plan.num_decode] = _decode(rows, keys, values, plan)
+        for segment in plan.prefills:
+            rows = query[segment.start : segment.start + segment.count]
+            mixed[segment.start : segment.start + segment.count] = _prefill(
+                rows, keys, values, segment
+            )
+        return mixed
+
+
+def _decode(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plan: AttentionPlan
+) -> torch.Tensor:
+    """One query row per request, each over its own blocks, as two batched matrix products."""
+    if plan.decode_blocks is None or plan.decode_mask is None:
+        msg = "a plan with decode rows has their blocks and mask"
+        raise RuntimeError(msg)
+    kv_heads, _, size, dim = keys.shape
+    rows, heads, _ = query.shape
+    group = heads // kv_heads
+    tokens = plan.decode_blocks.shape[1] * size
+    chosen = plan.decode_blocks.reshape(-1)
+    # [kv_heads, rows * blocks, size, dim] -> [kv_heads * rows, tokens, dim], a view
+    k = keys.index_select(1, chosen).view(kv_heads * rows, tokens, dim)
+    v = values.index_select(1, chosen).view(kv_heads * rows, tokens, dim)
+    # Query head h reads key/value head h // group, as in grouped-query attention.
+    q = query.view(rows, kv_heads, group, dim).transpose(0, 1).reshape(kv_heads * rows, group, dim)
+    scores = torch.bmm(q.to(k.dtype) * dim**-0.5, k.transpose(1, 2)).float()
+    scores = scores.view(kv_heads, rows, group, tokens) + plan.decode_mask[None, :, None, :]
+    weights = scores.softmax(dim=-1).view(kv_heads * rows, group, tokens).to(v.dtype)
+    mixed = torch.bmm(weights, v).view(kv_heads, rows, group, dim)
+    return mixed.transpose(0, 1).reshape(rows, heads, dim).to(query.dtype)
+
+
+def _prefill(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, segment: PrefillSegment
+) -> torch.Tensor:
+    """Consecutive rows of one request over its blocks, causally."""
+    kv_heads, _, size, dim = keys.shape
+    tokens = segment.blocks.shape[0] * size
+    k = keys.index_select(1, segment.blocks).view(1, kv_heads, tokens, dim)
+    v = values.index_select(1, segment.blocks).view(1, kv_heads, tokens, dim)
+    k, v = k[:, :, : segment.context], v[:, :, : segment.context]
+    q = query.transpose(0, 1)[None].to(k.dtype)
+    before = segment.context - segment.count
+    mask = None
+    if before:
+        last_seen = torch.arange(before, segment.context, device=query.device)
+        mask = torch.arange(segment.context, device=query.device)[None, :] <= last_seen[:, None]
+    mixed = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=before == 0, enable_gqa=q.shape[1] != kv_heads
+    )
+    return mixed[0].transpose(0, 1).to(query.dtype)
