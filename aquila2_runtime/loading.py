@@ -15,7 +15,9 @@ from aquila2_runtime.checkpoint.memory import (
 )
 from aquila2_runtime.checkpoint.verify import verify_weights
 from aquila2_runtime.checkpoint.weights import load_weights
+from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cpu import RunAttention
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.kv_cache import BlockPool
@@ -131,7 +133,7 @@ def _build(
             max_step_tokens=placement.max_step_tokens,
         )
         sampler = Sampler(config.vocab_size, tokenizer.n_vocab)
-        return Runner(decoder, GatheredAttention(cache), sampler), scheduler
+        return Runner(decoder, choose_attention(cache), sampler), scheduler
 
     started = time.monotonic()
     engine = TorchEngine(build, name=resolved.name)
@@ -181,6 +183,14 @@ def cache_bytes(model: LoadedModel) -> int:
     """Memory of a model's keys and values."""
     per_token = kv_bytes_per_token(model.config, model.placement.kv_dtype)
     return (model.num_blocks + 1) * BLOCK_SIZE * per_token
+
+
+def choose_attention(cache: PagedKVCache) -> Attention:
+    """The fastest implementation for a cache."""
+    keys = cache.keys[0]
+    if keys.device.type == "cpu" and keys.dtype == torch.float32:
+        return RunAttention(cache)
+    return GatheredAttention(cache)
 
 
 def attention_name(device: torch.device) -> str:
