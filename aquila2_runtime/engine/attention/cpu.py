@@ -3,8 +3,7 @@
 A request's tokens lie in a few runs of consecutive places (the block pool sees to that), and a run
 of the cache is a view that torch's fused kernel reads in place. Every request is computed by itself
 over exactly its own tokens: nothing is gathered, nothing is padded, and nothing depends on what
-else is in the batch. The kernel goes through the tokens in the same steps for one row or many, so
-a token comes out the same whether it is decoded or computed again as part of a prompt.
+else is in the batch.
 """
 
 from __future__ import annotations
