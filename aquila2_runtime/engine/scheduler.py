@@ -111,7 +111,7 @@ class Scheduler:
         if needed > self.pool.free_beside(blocks):
             return False
         self.pool.hold(blocks)
-        fresh = self.pool.allocate(needed) or []
+        fresh = self.pool.allocate(needed, after=blocks[-1] if blocks else None) or []
         request.blocks = blocks + fresh
         request.nodes = nodes
         request.num_computed = len(blocks) * self.pool.block_size
@@ -125,7 +125,7 @@ class Scheduler:
     def _grow(self, request: Request) -> bool:
         """Make room for the newest token's keys and values, preempting the youngest if need be."""
         while self.pool.blocks_for(len(request.token_ids)) > len(request.blocks):
-            fresh = self.pool.allocate(1)
+            fresh = self.pool.allocate(1, after=request.blocks[-1])
             if fresh is not None:
                 request.blocks += fresh
                 continue
