@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidRequestError
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.sampling import MAX_NEW_TOKENS
 from aquila2_runtime.shown import shown
 
 FITS: Final = ("drop_oldest", "middle")
@@ -24,6 +25,8 @@ class RequestOptions:
             refuses it.
         cache_salt: Who may share cached prefixes with whom; None shares with everybody.
         timeout: Seconds the request may take; None for no limit.
+        answer_limit: Most new tokens where ``SamplingParams.max_tokens`` is None; None is what is
+            left of the context. Unlike ``max_tokens`` it gives way to a long prompt.
 
     Raises:
         InvalidRequestError: A value has a wrong type or lies outside its range.
@@ -33,6 +36,7 @@ class RequestOptions:
     fit: str | None = None
     cache_salt: str | None = None
     timeout: float | None = None
+    answer_limit: int | None = None
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -46,6 +50,12 @@ class RequestOptions:
         ):
             _fail("cache_salt", salt, f"a string of 1 to {MAX_SALT_CHARACTERS} characters or None")
         object.__setattr__(self, "timeout", _seconds(self.timeout))
+        limit = self.answer_limit
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MAX_NEW_TOKENS
+        ):
+            allowed = f"an integer from 1 to {MAX_NEW_TOKENS} or None"
+            _fail("answer_limit", limit, allowed)
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> RequestOptions:

@@ -81,7 +81,10 @@ class Aquila2Runtime(Loaded):
             params: How to choose tokens and when to stop.
             **request: ``fit`` ("drop_oldest" or "middle": how to shorten a conversation that is
                 too long; by default it is refused), ``cache_salt`` (who may share cached
-                prefixes), ``timeout`` (seconds), ``adapter``. See ``RequestOptions``.
+                prefixes), ``timeout`` (seconds), ``answer_limit`` (most new tokens where
+                ``max_tokens`` is None), ``adapter``. See ``RequestOptions``. Where ``max_tokens``
+                is None, ``fit`` keeps a quarter of the context for the answer, or
+                ``answer_limit`` if that is less.
 
         Raises:
             InvalidRequestError: The request is wrong; nothing was computed.

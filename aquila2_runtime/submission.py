@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aquila2_runtime.engine.handle import RequestHandle
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
-# Of the context, kept for the answer when a conversation is shortened and max_tokens is not given.
+# Of the context, most that is kept for an answer without max_tokens where a prompt is shortened.
 _ANSWER_SHARE: Final = 4
 
 
@@ -71,8 +71,8 @@ class Submission:
         tokenizer = prompts.tokenizer
         _check_ids(checked, tokenizer.n_vocab)
         if messages is not None:
-            share = max(prompts.max_model_len // _ANSWER_SHARE, checked.min_tokens)
-            prompt = prompts.chat(messages, options.fit, checked.max_tokens or share)
+            room, least = _answer_room(checked, options, prompts.max_model_len)
+            prompt = prompts.chat(messages, options.fit, room=room, least=least)
         else:
             if options.fit is not None:
                 raise InvalidRequestError(
@@ -88,6 +88,8 @@ class Submission:
                 parameter="min_tokens",
                 value=checked.min_tokens,
             )
+        if checked.max_tokens is None and options.answer_limit is not None:
+            room = min(room, max(options.answer_limit, checked.min_tokens))
         stop_ids = frozenset(checked.stop_ids)
         if not checked.ignore_eos:
             # A control id in an answer means that the turn is over, whichever it is.
@@ -157,6 +159,18 @@ def submit_one(
         tokenizer.eos_token_id, began=time.monotonic(), read_along=True
     )
     return engine.submit(request), Answer(tokenizer, request, submission.prompt.notices)
+
+
+def _answer_room(
+    params: SamplingParams, options: RequestOptions, max_model_len: int
+) -> tuple[int, int]:
+    """Tokens that shortening should leave for the answer, and those that it must."""
+    if params.max_tokens is not None:
+        return params.max_tokens, params.max_tokens
+    share = max_model_len // _ANSWER_SHARE
+    wanted = share if options.answer_limit is None else min(share, options.answer_limit)
+    least = max(params.min_tokens, 1)
+    return max(wanted, least), least
 
 
 def _check_ids(params: SamplingParams, n_vocab: int) -> None:
