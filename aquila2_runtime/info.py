@@ -31,6 +31,8 @@ class RuntimeInfo:
         max_step_tokens: Most tokens computed in one step; longer prompts are read in chunks.
         prefix_cache: Whether shared prefixes are computed once.
         vocab_size: Rows of the embedding; ids lie below it.
+        adapters: LoRA adapters that requests may name.
+        merged_adapter: The one that is merged into the weights; None when none is.
         reasons: Why each choice was made, by attribute name.
     """
 
@@ -53,6 +55,8 @@ class RuntimeInfo:
     max_step_tokens: int
     prefix_cache: bool
     vocab_size: int
+    adapters: tuple[str, ...]
+    merged_adapter: str | None
     reasons: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:

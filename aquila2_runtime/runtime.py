@@ -56,7 +56,7 @@ class Aquila2Runtime:
             model: A released name in any letter case ("AquilaChat2-7B", "aquila2-demo"),
                 ``owner/name`` on a hub, or a directory. A directory never touches the network.
             **options: Any of ``LoadOptions``: quantization, device, dtype, max_model_len,
-                template, adapters, revision, source, cache_dir, allow_pickle,
+                template, adapters, merge_adapter, revision, source, cache_dir, allow_pickle,
                 allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype, max_num_seqs,
                 prefix_cache, speculation, trailing_space, strict_markers, progress.
 
@@ -91,7 +91,7 @@ class Aquila2Runtime:
             params: How to choose tokens and when to stop.
             **request: ``fit`` ("drop_oldest" or "middle": how to shorten a conversation that is
                 too long; by default it is refused), ``cache_salt`` (who may share cached
-                prefixes), ``timeout`` (seconds), ``adapter``.
+                prefixes), ``timeout`` (seconds), ``adapter`` (the name of a loaded one).
 
         Raises:
             InvalidRequestError: The request is wrong; nothing was computed.

@@ -40,6 +40,7 @@ class Submission:
         max_tokens: Most new tokens.
         stop_ids: Every id that ends the answer.
         cache_key: Who may share cached prefixes with whom.
+        adapter: The engine's key of the adapter; None for the base model.
         timeout: Seconds; None for no limit.
     """
 
@@ -48,6 +49,7 @@ class Submission:
     max_tokens: int
     stop_ids: frozenset[int]
     cache_key: tuple[str, ...]
+    adapter: str | None
     timeout: float | None
 
     @classmethod
@@ -76,7 +78,8 @@ class Submission:
         tokenizer = prompts.tokenizer
         _check_ids(checked, tokenizer.n_vocab)
         timeout = _timeout(request.get("timeout"))
-        cache_key = _cache_key(request.get("cache_salt"), request.get("adapter"))
+        adapter = _adapter(request.get("adapter"), prompts.adapters)
+        cache_key = _cache_key(request.get("cache_salt"), adapter)
         fit = request.get("fit")
         if messages is not None:
             share = max(prompts.max_model_len // _ANSWER_SHARE, checked.min_tokens)
@@ -106,6 +109,7 @@ class Submission:
             max_tokens=room,
             stop_ids=stop_ids,
             cache_key=cache_key,
+            adapter=adapter,
             timeout=timeout,
         )
 
@@ -125,6 +129,7 @@ class Submission:
                 stop_ids=self.stop_ids,
                 eos_token_id=eos_token_id,
                 cache_key=self.cache_key,
+                adapter=self.adapter,
                 deadline=deadline,
                 # Stop strings are found by the reader, who must then see every token at once.
                 quiet=not read_along and not params.stop_strings,
@@ -250,14 +255,25 @@ def _timeout(value: object) -> float | None:
     return float(value)
 
 
-def _cache_key(salt: object, adapter: object) -> tuple[str, ...]:
-    if adapter is not None:
-        _bad_option("adapter", adapter, "None: no adapters are loaded")
-    if salt is None:
-        return ()
-    if not isinstance(salt, str) or not 0 < len(salt) <= MAX_SALT_CHARACTERS:
+def _adapter(name: object, known: Mapping[str, str | None]) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str) or name not in known:
+        loaded = " or ".join(map(repr, known))
+        allowed = f"{loaded} or None" if known else "None: no adapters are loaded"
+        _bad_option("adapter", name, allowed)
+    return known[name]
+
+
+def _cache_key(salt: object, adapter: str | None) -> tuple[str, ...]:
+    if salt is not None and (
+        not isinstance(salt, str) or not 0 < len(salt) <= MAX_SALT_CHARACTERS
+    ):
         _bad_option("cache_salt", salt, f"a string of 1 to {MAX_SALT_CHARACTERS} characters")
-    return (salt,)
+    if adapter is not None:
+        # Two parts where an adapter is used, so that no salt can spell an adapter's key.
+        return (salt or "", adapter)
+    return () if salt is None else (salt,)
 
 
 def _bad_option(name: str, value: object, allowed: str) -> NoReturn:

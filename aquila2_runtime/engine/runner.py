@@ -73,6 +73,9 @@ class Runner:
             torch.tensor(positions, device=device),
             self._attention,
             plan,
+            self._decoder.adapters.step(
+                [(item.request.spec.adapter, item.count) for item in order]
+            ),
         )
         self._prompt_logprobs(order, hidden)
         return self._sample(order, hidden)
