@@ -14,6 +14,8 @@ from aquila2_runtime.shown import shown
 
 # Called with the stage ("downloading", "checking", "loading", "ready"), done and total units.
 Progress = Callable[[str, int, int | None], None]
+# LoRA directories by name, as given; kept as pairs, which can be hashed.
+Adapters = Mapping[str, "str | os.PathLike[str]"] | tuple[tuple[str, str], ...]
 
 _DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 _QUANTIZATIONS: Final = ("nf4", "int8")
@@ -23,6 +25,8 @@ _SPECULATIONS: Final = ("ngram",)
 _DEVICE: Final = re.compile(r"auto|cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 _MAX_DEVICE: Final = 127
 _SIZE: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(KiB|MiB|GiB|B)?")
+_ADAPTER: Final = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
+_MAX_ADAPTERS: Final = 64
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1}
 _MAX_SIZE: Final = 2**50  # bytes; more than any machine has
 
@@ -38,7 +42,9 @@ class LoadOptions:
         dtype: "auto", "float32", "float16" or "bfloat16".
         max_model_len: Tokens of prompt and answer together; None is the checkpoint's context.
         template: Name of a chat template; None takes the released checkpoint's own.
-        adapters: LoRA adapters by name (not yet supported).
+        adapters: LoRA adapters: their directories by the names requests give as ``adapter``.
+            Kept as a tuple of pairs.
+        merge_adapter: The one of ``adapters`` to merge into the weights; None merges none.
         revision: Branch, tag or commit on the hub.
         source: "huggingface" or "modelscope"; None is huggingface.
         cache_dir: Where downloads are kept; None is the hub client's own place.
@@ -64,7 +70,8 @@ class LoadOptions:
     dtype: str = "auto"
     max_model_len: int | None = None
     template: str | None = None
-    adapters: Mapping[str, str] | None = None
+    adapters: Adapters | None = None
+    merge_adapter: str | None = None
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
@@ -103,9 +110,11 @@ class LoadOptions:
         if self.prefix_cache is not None and not isinstance(self.prefix_cache, bool):
             _fail("prefix_cache", self.prefix_cache, "True, False or None")
         object.__setattr__(self, "kv_cache_memory", _size(self.kv_cache_memory))
-        if self.adapters:
-            _fail("adapters", self.adapters, "None: LoRA adapters are not supported yet")
-        object.__setattr__(self, "adapters", None)
+        object.__setattr__(self, "adapters", _adapters(self.adapters))
+        names = [name for name, _ in self.adapter_pairs]
+        if self.merge_adapter is not None and [self.merge_adapter] != names:
+            # Another adapter beside it would be added to weights it was not trained on.
+            _fail("merge_adapter", self.merge_adapter, "None or the only one of adapters")
         if self.progress is not None and not callable(self.progress):
             _fail("progress", self.progress, "a function of (stage, done, total) or None")
 
@@ -127,6 +136,11 @@ class LoadOptions:
             for field in fields
             if field.name != "progress" and getattr(self, field.name) != field.default
         }
+
+    @property
+    def adapter_pairs(self) -> tuple[tuple[str, str], ...]:
+        """``adapters`` as names and directories."""
+        return self.adapters if isinstance(self.adapters, tuple) else ()
 
     @property
     def kv_cache_bytes(self) -> int | None:
@@ -166,6 +180,24 @@ def _device(value: object) -> None:
     found = _DEVICE.fullmatch(value) if isinstance(value, str) else None
     if found is None or int(found["number"] or 0) > _MAX_DEVICE:
         _fail("device", value, f'"auto", "cpu", "cuda" or "cuda:N" with N up to {_MAX_DEVICE}')
+
+
+def _adapters(value: object) -> tuple[tuple[str, str], ...] | None:
+    if value is None:
+        return None
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, list | tuple) or len(pairs) > _MAX_ADAPTERS:
+        _fail("adapters", value, f"at most {_MAX_ADAPTERS} directories by name, or None")
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, directory = pair if isinstance(pair, list | tuple) and len(pair) == 2 else (None, "")
+        if not isinstance(name, str) or not _ADAPTER.fullmatch(name) or name in found:
+            _fail("adapters", name, "names of letters, digits, '.', '_' and '-', each once")
+        path = os.fspath(directory) if isinstance(directory, str | os.PathLike) else ""
+        if not isinstance(path, str) or not path.strip() or "\0" in path:
+            _fail("adapters", directory, f"a directory for {name!r}")
+        found[name] = path
+    return tuple(sorted(found.items())) or None
 
 
 def _size(value: object) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +24,7 @@ from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.engine.torch_engine import TorchEngine
 from aquila2_runtime.errors import InvalidLoadOptionError
+from aquila2_runtime.lora_adapters import add_to_bank, attach, merged
 from aquila2_runtime.placement import (
     BLOCK_SIZE,
     Placement,
@@ -36,7 +37,9 @@ from aquila2_runtime.registry import LoadedModel, Use, models
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.checkpoint.lora import AdapterFiles
     from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint
+    from aquila2_runtime.engine.lora import LoraBank
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
@@ -47,6 +50,7 @@ def load_model(
     config: ModelConfig,
     tokenizer: Aquila2Tokenizer,
     max_model_len: int,
+    adapters: Sequence[AdapterFiles] = (),
 ) -> Use:
     """Find the model among those already loaded, or load it.
 
@@ -56,18 +60,26 @@ def load_model(
         InvalidLoadOptionError: It is loaded already, with contradicting cache settings.
     """
     placement = choose(options, config)
+    into_weights = merged(options, adapters)
+    beside = [files for files in adapters if files is not into_weights]
     key: Hashable = (
         str(resolved.path.resolve()),
         resolved.revision,
         str(placement.device),
         placement.dtype,
         options.quantization,
+        into_weights.digest if into_weights else None,
     )
     use = models.acquire(
-        key, lambda: _build(options, resolved, config, tokenizer, max_model_len, placement)
+        key,
+        lambda: _build(
+            options, resolved, config, tokenizer, max_model_len, placement, beside, into_weights
+        ),
     )
     try:
         _check_agreement(options, max_model_len, use)
+        if use.model is not None:
+            attach(use.model, beside)
     except BaseException:
         use.give_back()
         raise
@@ -81,6 +93,8 @@ def _build(
     tokenizer: Aquila2Tokenizer,
     max_model_len: int,
     placement: Placement,
+    adapters: Sequence[AdapterFiles],
+    into_weights: AdapterFiles | None,
 ) -> LoadedModel:
     progress = options.progress
     if progress is not None:
@@ -95,7 +109,7 @@ def _build(
         quantization=options.quantization,
     )
     check_fits(estimate, available_memory(str(placement.device)))
-    sized: list[tuple[int, int, str]] = []
+    sized: list[tuple[int, int, str, LoraBank]] = []
 
     def build() -> tuple[Runner, Scheduler]:
         model = load_weights(
@@ -107,11 +121,14 @@ def _build(
             quantization=options.quantization,
             progress=progress,
             files=files,
+            merge=into_weights,
         )
         weight_bytes = sum(
             parameter.numel() * parameter.element_size() for parameter in model.parameters()
         )
         decoder = Decoder(model, config, config.max_position)
+        # Before the cache is sized by what is left.
+        add_to_bank(decoder.adapters, adapters)
         free = available_memory(str(placement.device))
         blocks, reason = cache_blocks(options, config, placement, free, max_model_len)
         cache = PagedKVCache(
@@ -123,7 +140,7 @@ def _build(
             dtype=placement.kv_dtype,
             device=placement.device,
         )
-        sized.append((blocks, weight_bytes, reason))
+        sized.append((blocks, weight_bytes, reason, decoder.adapters))
         pool = BlockPool(blocks, BLOCK_SIZE, prefix_cache=placement.prefix_cache)
         scheduler = Scheduler(
             pool,
@@ -136,10 +153,12 @@ def _build(
 
     started = time.monotonic()
     engine = TorchEngine(build, name=resolved.name)
-    blocks, weight_bytes, reason = sized[0]
+    blocks, weight_bytes, reason, bank = sized[0]
     if progress is not None:
         progress("ready", int(time.monotonic() - started), None)
-    return LoadedModel(engine, tokenizer, config, placement, options, blocks, weight_bytes, reason)
+    return LoadedModel(
+        engine, tokenizer, config, placement, options, blocks, weight_bytes, reason, bank
+    )
 
 
 def _check_agreement(options: LoadOptions, max_model_len: int, use: Use) -> None:

@@ -20,7 +20,7 @@ class RequestOptions:
     """The keywords of ``chat`` and ``complete`` beside ``params``.
 
     Attributes:
-        adapter: Name of a LoRA adapter (not yet supported).
+        adapter: Name of a loaded LoRA adapter; None answers with the base model.
         fit: How to shorten a conversation that is too long, "drop_oldest" or "middle"; None
             refuses it.
         cache_salt: Who may share cached prefixes with whom; None shares with everybody.
@@ -40,8 +40,8 @@ class RequestOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        if self.adapter is not None:
-            _fail("adapter", self.adapter, "None: no adapters are loaded")
+        if self.adapter is not None and not isinstance(self.adapter, str):
+            _fail("adapter", self.adapter, "the name of a loaded adapter or None")
         if self.fit is not None and not (isinstance(self.fit, str) and self.fit in FITS):
             _fail("fit", self.fit, f"one of {', '.join(map(repr, FITS))} or None")
         salt = self.cache_salt

@@ -15,6 +15,7 @@ from aquila2_runtime.generation import Answer
 from aquila2_runtime.prompts import Prompt, PromptMaker, check_room
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.shown import shown
 
 if TYPE_CHECKING:
     from aquila2_runtime.conversation import Message
@@ -35,6 +36,7 @@ class Submission:
         max_tokens: Most new tokens.
         stop_ids: Every id that ends the answer.
         cache_key: Who may share cached prefixes with whom.
+        adapter: The engine's key of the adapter; None for the base model.
         timeout: Seconds; None for no limit.
     """
 
@@ -43,6 +45,7 @@ class Submission:
     max_tokens: int
     stop_ids: frozenset[int]
     cache_key: tuple[str, ...]
+    adapter: str | None
     timeout: float | None
 
     @classmethod
@@ -70,6 +73,7 @@ class Submission:
             )
         tokenizer = prompts.tokenizer
         _check_ids(checked, tokenizer.n_vocab)
+        adapter = _adapter(options.adapter, prompts.adapters)
         if messages is not None:
             room, least = _answer_room(checked, options, prompts.max_model_len)
             prompt = prompts.chat(messages, options.fit, room=room, least=least)
@@ -99,7 +103,8 @@ class Submission:
             params=checked,
             max_tokens=room,
             stop_ids=stop_ids,
-            cache_key=() if options.cache_salt is None else (options.cache_salt,),
+            cache_key=_cache_key(options.cache_salt, adapter),
+            adapter=adapter,
             timeout=options.timeout,
         )
 
@@ -131,6 +136,7 @@ class Submission:
                 stop_ids=self.stop_ids,
                 eos_token_id=eos_token_id,
                 cache_key=self.cache_key,
+                adapter=self.adapter,
                 deadline=deadline,
                 # Stop strings are found by the reader, who must then see every token at once.
                 quiet=not read_along and not params.stop_strings,
@@ -183,3 +189,24 @@ def _check_ids(params: SamplingParams, n_vocab: int) -> None:
                     parameter=name,
                     value=token_id,
                 )
+
+
+def _adapter(name: str | None, known: Mapping[str, str | None]) -> str | None:
+    if name is None:
+        return None
+    if name not in known:
+        loaded = " or ".join(map(repr, known))
+        raise InvalidRequestError(
+            f"adapter={shown(name)} is not loaded; it must be "
+            + (f"{loaded} or None." if known else "None: no adapters are loaded."),
+            parameter="adapter",
+            value=name,
+        )
+    return known[name]
+
+
+def _cache_key(salt: str | None, adapter: str | None) -> tuple[str, ...]:
+    if adapter is not None:
+        # Two parts where an adapter is used, so that no salt can spell an adapter's key.
+        return (salt or "", adapter)
+    return () if salt is None else (salt,)

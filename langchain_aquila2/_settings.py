@@ -57,6 +57,7 @@ class Aquila2Settings(BaseModel):
     max_model_len: int | None = None
     template: str | None = None
     adapters: dict[str, str] | None = None
+    merge_adapter: str | None = None
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None

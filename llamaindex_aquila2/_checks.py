@@ -50,6 +50,9 @@ def _check_rest(fields: Mapping[str, Any]) -> None:
             _fail(name, function, "a function or None")
     if fields.get("is_chat_model") not in (True, False, None):
         _fail("is_chat_model", fields["is_chat_model"], "True, False or None")
+    adapter = fields.get("adapter")
+    if adapter is not None and (not isinstance(adapter, str) or not adapter):
+        _fail("adapter", adapter, "the name of one of adapters, or None")
     fit = fields.get("fit")
     if fit is not None and fit not in _FITS:
         _fail("fit", fit, "one of " + ", ".join(map(repr, _FITS)) + " or None")

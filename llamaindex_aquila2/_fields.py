@@ -19,6 +19,7 @@ class Fields(NoTools):
         temperature: 0 is greedy; this and the next ones are the fields of ``SamplingParams``.
         max_tokens: Most new tokens. None means 512 or a quarter of a small context, less where
             less is left. ``num_output`` and ``max_new_tokens`` are taken as other names for it.
+        adapter: Which of ``adapters`` answers; None is the model itself.
         fit: How to shorten conversations that are too long: "drop_oldest" or "middle"; None
             refuses them. Plain text is never shortened.
         timeout: Seconds a call may take; None for no limit.
@@ -34,6 +35,7 @@ class Fields(NoTools):
     max_model_len: int | None = None
     template: str | None = None
     adapters: Any = None
+    merge_adapter: Any = None
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
@@ -64,6 +66,7 @@ class Fields(NoTools):
     seed: int | None = None
     logprobs: int | None = None
 
+    adapter: str | None = None
     fit: str | None = None
     timeout: float | None = None
     is_chat_model: bool | None = None

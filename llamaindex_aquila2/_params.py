@@ -65,11 +65,12 @@ def unalias(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallOptions:
     """Lay a call's keywords over the constructor's.
 
-    A keyword given as None takes the constructor's value, except ``seed``, ``timeout``, ``fit``
-    and ``logprobs``, which None switches off. Stop strings and stop ids add to the constructor's.
+    A keyword given as None takes the constructor's value, except ``seed``, ``timeout``, ``fit``,
+    ``adapter`` and ``logprobs``, which None switches off. Stop strings and stop ids add to the
+    constructor's.
 
     Args:
-        defaults: The constructor's sampling fields, ``fit`` and ``timeout``.
+        defaults: The constructor's sampling fields, ``adapter``, ``fit`` and ``timeout``.
         given: The keywords of the call.
 
     Raises:

@@ -232,7 +232,9 @@ class Specified(Fields):
 
     def _call_defaults(self) -> dict[str, Any]:
         """What a call inherits; read at every call, so assigned fields count."""
-        return {name: getattr(self, name) for name in (*SAMPLING_FIELDS, "fit", "timeout")}
+        return {
+            name: getattr(self, name) for name in (*SAMPLING_FIELDS, "adapter", "fit", "timeout")
+        }
 
     def _chats(self) -> bool:
         """Whether the chat template is used."""

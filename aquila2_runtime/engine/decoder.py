@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from aquila2_runtime.engine.lora import LoraBank
+
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.engine.attention.base import Attention
     from aquila2_runtime.engine.attention.plan import AttentionPlan
+    from aquila2_runtime.engine.lora import LoraStep
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
@@ -40,6 +43,9 @@ class Decoder:
             layer (the module is emptied as it goes, so memory never holds two copies).
         config: The checkpoint's facts.
         max_positions: Positions the rotary table covers.
+
+    Attributes:
+        adapters: The low-rank updates requests may use beside the weights.
     """
 
     def __init__(self, model: torch.nn.Module, config: ModelConfig, max_positions: int) -> None:
@@ -52,6 +58,7 @@ class Decoder:
             for index in range(config.num_layers)
         ]
         self._head = _projection(model.get_submodule("lm_head"))
+        self.adapters = LoraBank(config, self._embedding.dtype, self._embedding.device)
         self._cos, self._sin = rotary_table(config, max_positions, self._embedding.device)
 
     @property
@@ -66,7 +73,12 @@ class Decoder:
 
     @torch.inference_mode()
     def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, attention: Attention, plan: AttentionPlan
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        attention: Attention,
+        plan: AttentionPlan,
+        adapters: LoraStep | None = None,
     ) -> torch.Tensor:
         """Compute a step's hidden states and store its keys and values.
 
@@ -75,6 +87,7 @@ class Decoder:
             positions: Their positions. ``[rows]``.
             attention: Keys, values and how they are read.
             plan: What each row may see.
+            adapters: The low-rank updates of rows that use an adapter; None when none does.
 
         Returns:
             Hidden states before the final norm. ``[rows, hidden]``.
@@ -86,15 +99,28 @@ class Decoder:
         hidden = F.embedding(ids, self._embedding)
         for index, layer in enumerate(self._layers):
             normed = self._norm(hidden, layer.input_norm)
-            qkv = layer.qkv(normed).view(rows, -1, config.head_dim)
-            query, key, value = qkv.split(split, dim=1)
+            qkv = layer.qkv(normed)
+            if adapters is not None:
+                qkv = adapters.add(index, "qkv", normed, qkv)
+            query, key, value = qkv.view(rows, -1, config.head_dim).split(split, dim=1)
             mixed = attention.attend(
                 index, _rotate(query, cos, sin), _rotate(key, cos, sin), value, plan
             )
-            hidden = hidden + layer.output(mixed.reshape(rows, -1))
+            mixed = mixed.reshape(rows, -1)
+            output = layer.output(mixed)
+            if adapters is not None:
+                output = adapters.add(index, "output", mixed, output)
+            hidden = hidden + output
             normed = self._norm(hidden, layer.post_norm)
-            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
-            hidden = hidden + layer.down(F.silu(gate) * up)
+            gate_up = layer.gate_up(normed)
+            if adapters is not None:
+                gate_up = adapters.add(index, "gate_up", normed, gate_up)
+            gate, up = gate_up.chunk(2, dim=-1)
+            inner = F.silu(gate) * up
+            down = layer.down(inner)
+            if adapters is not None:
+                down = adapters.add(index, "down", inner, down)
+            hidden = hidden + down
         return hidden
 
     @torch.inference_mode()
