@@ -7,11 +7,13 @@ from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidRequestError
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.load_options import Progress
 from aquila2_runtime.sampling import MAX_NEW_TOKENS
 from aquila2_runtime.shown import shown
 
 FITS: Final = ("drop_oldest", "middle")
 MAX_SALT_CHARACTERS: Final = 256
+MAX_ADAPTER_NAME: Final = 64  # characters; as for the names given to ``load``
 MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
 
 
@@ -27,6 +29,8 @@ class RequestOptions:
         timeout: Seconds the request may take; None for no limit.
         answer_limit: Most new tokens where ``SamplingParams.max_tokens`` is None; None is what is
             left of the context. Unlike ``max_tokens`` it gives way to a long prompt.
+        progress: Called with "prefill", prompt tokens read and prompt tokens in all, in the thread
+            that reads the answer, while a prompt takes more than one step to read.
 
     Raises:
         InvalidRequestError: A value has a wrong type or lies outside its range.
@@ -37,10 +41,12 @@ class RequestOptions:
     cache_salt: str | None = None
     timeout: float | None = None
     answer_limit: int | None = None
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         """Check every option."""
-        if self.adapter is not None and not isinstance(self.adapter, str):
+        name = self.adapter
+        if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_ADAPTER_NAME):
             _fail("adapter", self.adapter, "the name of a loaded adapter or None")
         if self.fit is not None and not (isinstance(self.fit, str) and self.fit in FITS):
             _fail("fit", self.fit, f"one of {', '.join(map(repr, FITS))} or None")
@@ -56,6 +62,8 @@ class RequestOptions:
         ):
             allowed = f"an integer from 1 to {MAX_NEW_TOKENS} or None"
             _fail("answer_limit", limit, allowed)
+        if self.progress is not None and not callable(self.progress):
+            _fail("progress", self.progress, "a function of (stage, done, total) or None")
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> RequestOptions:

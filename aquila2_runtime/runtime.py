@@ -82,10 +82,11 @@ class Aquila2Runtime(Loaded):
             **request: ``fit`` ("drop_oldest" or "middle": how to shorten a conversation that is
                 too long; by default it is refused), ``cache_salt`` (who may share cached
                 prefixes), ``timeout`` (seconds), ``answer_limit`` (most new tokens where
-                ``max_tokens`` is None), ``adapter``
-                (the name of a loaded one). See ``RequestOptions``. Where ``max_tokens``
-                is None, ``fit`` keeps a quarter of the context for the answer, or
-                ``answer_limit`` if that is less.
+                ``max_tokens`` is None), ``adapter`` (the name of a loaded one), ``progress``
+                (called with "prefill", tokens read and tokens in all, in the thread that reads
+                the answer, while a prompt takes more than one step to read). See
+                ``RequestOptions``. Where ``max_tokens`` is None, ``fit`` keeps a quarter of the
+                context for the answer, or ``answer_limit`` if that is less.
 
         Raises:
             InvalidRequestError: The request is wrong; nothing was computed.

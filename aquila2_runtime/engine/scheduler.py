@@ -1,7 +1,8 @@
 """Scheduler: which tokens of which requests the next step computes. Pure policy, no tensors.
 
 Requests that decode come first, one token each; what is left of the step's token budget goes to
-prompts in order of arrival, so that a long prompt delays the others by at most one chunk a step.
+prompts in order of arrival. Beside decoding requests prompts get a smaller budget, so that a long
+one makes the others wait for one small chunk a token, not for a whole step's worth.
 A request is admitted when its whole prompt finds blocks. When a decoding request needs a block and
 none is free, the youngest request gives all of its blocks back and is computed again later
 (preemption by recompute); its ids stay what they were.
@@ -55,6 +56,8 @@ class Scheduler:
         pool: The KV blocks.
         max_num_seqs: Most requests on the device at once.
         max_step_tokens: Most tokens a step computes.
+        max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
+            bound of its own.
         speculate: Whether decoding requests may bring drafts along.
     """
 
@@ -64,6 +67,7 @@ class Scheduler:
         *,
         max_num_seqs: int,
         max_step_tokens: int,
+        max_prefill_beside_decode: int | None = None,
         speculate: bool = False,
     ) -> None:
         self.pool = pool
@@ -75,6 +79,7 @@ class Scheduler:
         self._speculate = speculate
         self._max_num_seqs = max_num_seqs
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
+        self._max_beside = max_prefill_beside_decode or self._max_step_tokens
 
     def add(self, request: Request) -> None:
         """Queue a request behind the others."""
@@ -93,6 +98,8 @@ class Scheduler:
         if self._speculate and len(plan) <= _MOST_DRAFTING:
             plan = [self._with_drafts(item, budget // len(plan)) for item in plan]
             budget -= sum(len(item.drafts) for item in plan)
+        if plan:
+            budget = min(budget, self._max_beside)
         for request in self.running:
             if budget > 0 and not request.decoding:
                 budget -= self._chunk(request, budget, plan)
