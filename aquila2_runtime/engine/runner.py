@@ -106,6 +106,9 @@ class Runner:
             decode_blocks,
             decode_mask,
             tuple(prefills),
+            torch.tensor([item.start + 1 for item in decodes], device=device, dtype=torch.int32)
+            if decodes
+            else None,
         )
 
     def _decode_tables(self, decodes: Sequence[Scheduled]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -34,6 +34,8 @@ class AttentionPlan:
         decode_blocks: Their block tables, padded with block 0. ``[num_decode, n]``.
         decode_mask: 0 where a decoding row may look, -inf elsewhere. ``[num_decode, n * size]``.
         prefills: The other rows.
+        decode_lengths: Tokens each decoding row may see, for kernels that need no mask; int32.
+            ``[num_decode]``.
     """
 
     slots: torch.Tensor
@@ -41,3 +43,4 @@ class AttentionPlan:
     decode_blocks: torch.Tensor | None
     decode_mask: torch.Tensor | None
     prefills: tuple[PrefillSegment, ...]
+    decode_lengths: torch.Tensor | None = None
