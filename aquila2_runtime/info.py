@@ -30,6 +30,7 @@ class RuntimeInfo:
         max_num_seqs: Most requests computed at once.
         max_step_tokens: Most tokens computed in one step; longer prompts are read in chunks.
         prefix_cache: Whether shared prefixes are computed once.
+        speculation: How next tokens are guessed: "ngram", or None.
         vocab_size: Rows of the embedding; ids lie below it.
         reasons: Why each choice was made, by attribute name.
     """
@@ -52,6 +53,7 @@ class RuntimeInfo:
     max_num_seqs: int
     max_step_tokens: int
     prefix_cache: bool
+    speculation: str | None
     vocab_size: int
     reasons: Mapping[str, str]
 

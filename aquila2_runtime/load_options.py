@@ -17,6 +17,7 @@ Progress = Callable[[str, int, int | None], None]
 _DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 _QUANTIZATIONS: Final = ("nf4", "int8")
 _SOURCES: Final = ("huggingface", "modelscope")
+_SPECULATIONS: Final = ("ngram",)
 _DEVICE: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|B)?")
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1}
@@ -43,7 +44,8 @@ class LoadOptions:
         kv_cache_dtype: Type of keys and values; None chooses by device.
         max_num_seqs: Most requests computed at once.
         prefix_cache: Whether later requests reuse the keys and values of shared prefixes.
-        speculation: Speculative decoding (not yet supported).
+        speculation: "ngram" guesses next tokens from the request's own text and verifies several
+            in one step: the same answers in fewer steps where they repeat their prompt. None: off.
         trailing_space: Append one space to prompts, as the reference's own predict() does.
         strict_markers: Refuse role markers in message text instead of neutralising them.
         progress: Called with stage, done and total while loading; not part of equality.
@@ -84,6 +86,7 @@ class LoadOptions:
         _one_of("quantization", self.quantization, _QUANTIZATIONS, optional=True)
         _one_of("dtype", self.dtype, _DTYPES)
         _one_of("source", self.source, _SOURCES, optional=True)
+        _one_of("speculation", self.speculation, _SPECULATIONS, optional=True)
         _one_of("kv_cache_dtype", self.kv_cache_dtype, _DTYPES, optional=True)
         if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
             _fail("device", self.device, '"auto", "cpu", "cuda" or "cuda:N"')
@@ -100,8 +103,6 @@ class LoadOptions:
         if self.adapters:
             _fail("adapters", self.adapters, "None: LoRA adapters are not supported yet")
         object.__setattr__(self, "adapters", None)
-        if self.speculation is not None:
-            _fail("speculation", self.speculation, "None: speculation is not supported yet")
         if self.progress is not None and not callable(self.progress):
             _fail("progress", self.progress, "a function of (stage, done, total) or None")
 
