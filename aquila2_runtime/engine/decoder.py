@@ -2,7 +2,7 @@
 
 Aquila2's architecture is Llama's: RMSNorm before each block, rotary positions on queries and keys
 (the halves of a head rotated against each other), grouped key/value heads, SwiGLU, no biases.
-The norm multiplies in fp32 and rounds once, as the released Aquila code does.
+What lies between the matrix products is ``pointwise``'s.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+
+from aquila2_runtime.engine.pointwise import Pointwise
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
@@ -40,10 +42,18 @@ class Decoder:
             layer (the module is emptied as it goes, so memory never holds two copies).
         config: The checkpoint's facts.
         max_positions: Positions the rotary table covers.
+        pointwise: What lies between the matrix products; None is torch's own operations.
     """
 
-    def __init__(self, model: torch.nn.Module, config: ModelConfig, max_positions: int) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: ModelConfig,
+        max_positions: int,
+        pointwise: Pointwise | None = None,
+    ) -> None:
         self.config = config
+        self._pointwise = pointwise or Pointwise(config.rms_norm_eps)
         inner = model.get_submodule("model")
         self._embedding = _parameter(inner, "embed_tokens.weight")
         self._final_norm = _parameter(inner, "norm.weight")
@@ -77,37 +87,30 @@ class Decoder:
             plan: What each row may see.
 
         Returns:
-            Hidden states before the final norm. ``[rows, hidden]``.
+            Hidden states after the final norm. ``[rows, hidden]``.
         """
-        config = self.config
+        config, pointwise = self.config, self._pointwise
         rows = ids.shape[0]
         cos, sin = self._cos[positions, None, :], self._sin[positions, None, :]
-        split = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
         hidden = F.embedding(ids, self._embedding)
+        normed = pointwise.norm(hidden, self._layers[0].input_norm)
         for index, layer in enumerate(self._layers):
-            normed = self._norm(hidden, layer.input_norm)
             qkv = layer.qkv(normed).view(rows, -1, config.head_dim)
-            query, key, value = qkv.split(split, dim=1)
-            mixed = attention.attend(
-                index, _rotate(query, cos, sin), _rotate(key, cos, sin), value, plan
+            query, key, value = pointwise.rotate(qkv, cos, sin, config.num_heads)
+            mixed = attention.attend(index, query, key, value, plan)
+            hidden, normed = pointwise.add_norm(
+                hidden, layer.output(mixed.reshape(rows, -1)), layer.post_norm
             )
-            hidden = hidden + layer.output(mixed.reshape(rows, -1))
-            normed = self._norm(hidden, layer.post_norm)
-            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
-            hidden = hidden + layer.down(F.silu(gate) * up)
-        return hidden
+            down = layer.down(pointwise.gate(layer.gate_up(normed)))
+            last = index + 1 == len(self._layers)
+            weight = self._final_norm if last else self._layers[index + 1].input_norm
+            hidden, normed = pointwise.add_norm(hidden, down, weight)
+        return normed
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Turn hidden states ``[rows, hidden]`` into fp32 logits ``[rows, vocab]``."""
-        return self._head(self._norm(hidden, self._final_norm)).float()
-
-    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        if hidden.dtype == torch.float32:
-            return F.rms_norm(hidden, weight.shape, weight, self.config.rms_norm_eps)
-        wide = hidden.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.config.rms_norm_eps)
-        return (weight.float() * (wide * scale)).to(hidden.dtype)
+        return self._head(hidden).float()
 
 
 def rotary_table(
@@ -121,13 +124,6 @@ def rotary_table(
     inverse = 1.0 / (config.rope_theta**half) / config.rope_factor
     angles = torch.outer(torch.arange(max_positions).float(), inverse)
     return angles.cos().to(device), angles.sin().to(device)
-
-
-def _rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate ``[rows, heads, head_dim]`` by ``[rows, 1, head_dim / 2]``, in fp32."""
-    first, second = states.float().chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(states.dtype)
 
 
 def _take_layer(layer: torch.nn.Module) -> _Layer:

@@ -92,9 +92,9 @@ class Runner:
             ]
             at += item.rows
         decodes = [item for item in order if _is_decode(item)]
-        decode_blocks = decode_mask = None
+        decode_blocks = decode_mask = decode_lengths = None
         if decodes:
-            decode_blocks, decode_mask = self._decode_tables(decodes)
+            decode_blocks, decode_mask, decode_lengths = self._decode_tables(decodes)
         prefills: list[PrefillSegment] = []
         num_decode = row = sum(item.rows for item in decodes)
         for item in order[len(decodes) :]:
@@ -109,12 +109,12 @@ class Runner:
             decode_blocks,
             decode_mask,
             tuple(prefills),
-            torch.tensor([item.start + 1 for item in decodes], device=device, dtype=torch.int32)
-            if decodes
-            else None,
+            decode_lengths,
         )
 
-    def _decode_tables(self, decodes: Sequence[Scheduled]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _decode_tables(
+        self, decodes: Sequence[Scheduled]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         size, device = self._attention.cache.block_size, self._decoder.device
         # A draft is a row of its own, which sees one token more than the row before it.
         contexts = [item.start + 1 + ahead for item in decodes for ahead in range(item.rows)]
@@ -127,7 +127,7 @@ class Runner:
         seen = torch.tensor(contexts, device=device)[:, None]
         hidden = torch.arange(width * size, device=device)[None, :] >= seen
         mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, float("-inf"))
-        return torch.tensor(tables, device=device), mask
+        return torch.tensor(tables, device=device), mask, seen[:, 0].int()
 
     def _sample(self, order: Sequence[Scheduled], hidden: torch.Tensor) -> list[Chosen]:
         wanted: list[int] = []

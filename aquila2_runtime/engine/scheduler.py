@@ -56,6 +56,8 @@ class Scheduler:
         max_num_seqs: Most requests on the device at once.
         max_step_tokens: Most tokens a step computes.
         speculate: Whether decoding requests may bring drafts along.
+        ahead: Whether decoding requests get the block of their next token beforehand, so that a
+            step can be launched before this one's ids are known.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Scheduler:
         max_num_seqs: int,
         max_step_tokens: int,
         speculate: bool = False,
+        ahead: bool = False,
     ) -> None:
         self.pool = pool
         self.waiting: deque[Request] = deque()
@@ -73,6 +76,7 @@ class Scheduler:
         self.drafted = 0
         self.accepted = 0
         self._speculate = speculate
+        self._ahead = ahead
         self._max_num_seqs = max_num_seqs
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
 
@@ -93,6 +97,9 @@ class Scheduler:
         if self._speculate and len(plan) <= _MOST_DRAFTING:
             plan = [self._with_drafts(item, budget // len(plan)) for item in plan]
             budget -= sum(len(item.drafts) for item in plan)
+        if self._ahead:
+            for item in plan:
+                self._reserve(item.request)
         for request in self.running:
             if budget > 0 and not request.decoding:
                 budget -= self._chunk(request, budget, plan)
@@ -181,6 +188,12 @@ class Scheduler:
             if youngest is request:
                 return False
         return True
+
+    def _reserve(self, request: Request) -> None:
+        """Make room for the token after the newest, if there is any; nobody gives way."""
+        if self.pool.blocks_for(len(request.token_ids) + 1) > len(request.blocks):
+            # In place: the runner knows a request that was admitted anew by its other list.
+            request.blocks += self.pool.allocate(1) or []
 
     def _preempt(self, request: Request) -> None:
         self.preemptions += 1
