@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 from aquila2_runtime.engine.base import IdLogprob
+from aquila2_runtime.engine.planner import Planner, is_decode
 from aquila2_runtime.engine.sampler import Sampled, Sampler, SampleRow
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class Runner:
         self._decoder = decoder
         self._attention = attention
         self._sampler = sampler
+        self.planner = Planner(
+            attention.cache.block_size, decoder.device, cascades=attention.cascades
+        )
 
     @torch.inference_mode()
     def run(self, scheduled: Sequence[Scheduled]) -> list[Chosen]:
@@ -62,7 +65,7 @@ class Runner:
         The same chunks can be run again: keys and values land in the same places, and nothing
         about a request changes here but its (appended) prompt log-probabilities.
         """
-        order = sorted(scheduled, key=lambda item: not _is_decode(item))
+        order = sorted(scheduled, key=lambda item: not is_decode(item))
         ids: list[int] = []
         positions: list[int] = []
         for item in order:
@@ -70,64 +73,14 @@ class Runner:
             ids += item.drafts
             positions += range(item.start, item.start + item.rows)
         device = self._decoder.device
-        plan = self._plan(order, positions)
         hidden = self._decoder.forward(
             torch.tensor(ids, device=device),
             torch.tensor(positions, device=device),
             self._attention,
-            plan,
+            self.planner.plan(order),
         )
         self._prompt_logprobs(order, hidden)
         return self._sample(order, hidden)
-
-    def _plan(self, order: Sequence[Scheduled], positions: list[int]) -> AttentionPlan:
-        size, device = self._attention.cache.block_size, self._decoder.device
-        slots: list[int] = []
-        at = 0
-        for item in order:
-            blocks = item.request.blocks
-            slots += [
-                blocks[position // size] * size + position % size
-                for position in positions[at : at + item.rows]
-            ]
-            at += item.rows
-        decodes = [item for item in order if _is_decode(item)]
-        decode_blocks = decode_mask = decode_lengths = None
-        if decodes:
-            decode_blocks, decode_mask, decode_lengths = self._decode_tables(decodes)
-        prefills: list[PrefillSegment] = []
-        num_decode = row = sum(item.rows for item in decodes)
-        for item in order[len(decodes) :]:
-            context = item.start + item.count
-            used = item.request.blocks[: -(-context // size)]
-            table = torch.tensor(used, device=device)
-            prefills.append(PrefillSegment(row, item.count, context, table))
-            row += item.count
-        return AttentionPlan(
-            torch.tensor(slots, device=device),
-            num_decode,
-            decode_blocks,
-            decode_mask,
-            tuple(prefills),
-            decode_lengths,
-        )
-
-    def _decode_tables(
-        self, decodes: Sequence[Scheduled]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        size, device = self._attention.cache.block_size, self._decoder.device
-        # A draft is a row of its own, which sees one token more than the row before it.
-        contexts = [item.start + 1 + ahead for item in decodes for ahead in range(item.rows)]
-        width = -(-max(contexts) // size)
-        tables = [
-            (item.request.blocks[:width] + [0] * width)[:width]  # padded with block 0
-            for item in decodes
-            for _ in range(item.rows)
-        ]
-        seen = torch.tensor(contexts, device=device)[:, None]
-        hidden = torch.arange(width * size, device=device)[None, :] >= seen
-        mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, float("-inf"))
-        return torch.tensor(tables, device=device), mask, seen[:, 0].int()
 
     def _sample(self, order: Sequence[Scheduled], hidden: torch.Tensor) -> list[Chosen]:
         wanted: list[int] = []
@@ -174,10 +127,6 @@ class Runner:
                     logits = self._decoder.logits(hidden[row + at : row + at + len(some)])
                     request.prompt_logprobs += self._sampler.prompt_logprobs(logits, some, count)
             row += item.rows
-
-
-def _is_decode(item: Scheduled) -> bool:
-    return item.count == 1
 
 
 def _states(row: SampleRow, drafts: Sequence[int]) -> list[SampleRow]:

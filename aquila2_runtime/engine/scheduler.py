@@ -164,8 +164,9 @@ class Scheduler:
         if needed > self.pool.free_beside(blocks):
             return False
         self.pool.hold(blocks)
-        fresh = self.pool.allocate(needed) or []
-        request.blocks = blocks + fresh
+        # In order, so that a document's blocks tend to lie in one stretch, which attention can read
+        # without a copy.
+        request.blocks = blocks + sorted(self.pool.allocate(needed) or [])
         request.nodes = nodes
         request.num_computed = len(blocks) * self.pool.block_size
         if request.num_cached is None:

@@ -23,18 +23,18 @@ from triton.compiler import ASTSource
 from aquila2_runtime.engine import fused_pointwise as pointwise
 from aquila2_runtime.engine.attention import paged_decode, paged_store
 
-def attend(kind, stored, group, splits):
+def attend(kind, stored, group, splits, keep=False):
     scaled = stored == "i8"
     out = "fp32" if splits > 1 else kind
     types = {"query": kind, "keys": stored, "values": stored,
              "key_scales": "fp32" if scaled else stored,
              "value_scales": "fp32" if scaled else stored,
              "tables": "i64", "lengths": "i32", "out": out,
-             "sums": "fp32" if splits > 1 else "i32"}
+             "sums": "fp32" if splits > 1 or keep else "i32"}
     return paged_decode._attend_kernel, types, {"scale": "fp32", "table_stride": "i32",
         "head_places": "i32"}, {"KV_HEADS": 8, "GROUP": group,
         "GROUP_ROWS": 1 if group == 1 else 16, "HEAD_DIM": 128, "BLOCK_SIZE": 16, "TILE": 64,
-        "SPLITS": splits, "QUANTIZED": scaled}
+        "SPLITS": splits, "QUANTIZED": scaled, "KEEP": keep}
 
 def store(kind, stored):
     scaled = stored == "i8"
@@ -54,6 +54,7 @@ def sources(capability):
         for group, splits in ((1, 1), (1, 8), (6, 8), (8, 1)):
             for stored in (kind, "i8"):
                 yield attend(kind, stored, group, splits)
+        yield attend(kind, kind, 1, 1, keep=True)
         yield store(kind, kind)
         yield store(kind, "i8")
         yield plain(pointwise._norm_kernel, ("hidden", "delta", "weight", "total", "normed"),
@@ -62,8 +63,9 @@ def sources(capability):
                     {"HEADS_IN": 96, "HEADS_OUT": 64, "HALF": 64}, kind)
         yield plain(pointwise._gate_kernel, ("gate_up", "gated"), {"size": "i32"},
                     {"TILE": 1024}, kind)
-    yield (paged_decode._merge_kernel, {"partial": "fp32", "sums": "fp32", "out": "fp16"}, {},
-           {"HEAD_DIM": 128, "SPLITS": 32})
+    yield (paged_decode._merge_kernel,
+           {"partial": "fp32", "sums": "fp32", "out": "fp16", "kept": "fp32"}, {},
+           {"HEAD_DIM": 128, "SPLITS": 32, "KEEP": True})
 
 capability = int(sys.argv[1])
 done = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.attention.paged import PagedAttention
 from aquila2_runtime.engine.attention.paged_decode import MAX_SPLITS, choose_splits, paged_decode
-from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
+from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment, SharedPrefix
 from aquila2_runtime.engine.attention.varlen import sdpa_varlen
 from tests.engine.kernels import BLOCK_SIZE, DEVICE, random_cache, relative
 
@@ -164,6 +166,29 @@ def test_a_mixed_step_equals_the_gathered_reference(before: int, dtype: torch.dt
     found = PagedAttention(caches[0], sdpa_varlen).attend(0, query, key, value, plan)
     right = GatheredAttention(caches[1]).attend(0, query, key, value, plan)
     assert relative(found, right) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_a_shared_prefix_read_once_gives_what_reading_it_apart_gives(dtype: torch.dtype) -> None:
+    """Three of four rows lead with the same two blocks; one and several splits of the rest."""
+    tables = [[1, 2, 3], [1, 2, 4, 5, 6, 7, 8], [1, 2, 9], [10]]
+    lengths = (40, 7 * BLOCK_SIZE, 33, 9)
+    cache = random_cache(blocks=10, kv_heads=2, head_dim=64, dtype=dtype)
+    query = states(4, 4, 64, torch.float32, 1)
+    apart = decode_plan(lengths, tables)
+    key, value = (states(4, 2, 64, torch.float32, seed) for seed in (2, 3))
+    right = PagedAttention(cache, sdpa_varlen).attend(0, query, key, value, apart)
+    rest = decode_plan(
+        tuple(length - 32 * (row < 3) for row, length in enumerate(lengths)),
+        [table[2 * (row < 3) :] for row, table in enumerate(tables)],
+    )
+    members = torch.tensor([0, 1, 2], device=DEVICE)
+    blocks = torch.tensor([1, 2], device=DEVICE)
+    for first in (1, None):
+        shared = (SharedPrefix(members, blocks, first),)
+        plan = dataclasses.replace(rest, slots=apart.slots, shared=shared)
+        found = PagedAttention(cache, sdpa_varlen).attend(0, query, key, value, plan)
+        assert relative(found, right) < 1e-5
 
 
 def test_splits_fill_the_device_and_no_more() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cascade import add_shared
 from aquila2_runtime.engine.attention.paged_decode import choose_splits, paged_decode
 from aquila2_runtime.engine.attention.paged_store import paged_store
 from aquila2_runtime.engine.attention.plan import AttentionPlan
@@ -30,6 +31,7 @@ class PagedAttention(Attention):
 
     name: ClassVar[str] = "paged"
     reads_lengths: ClassVar[bool] = True
+    cascades: ClassVar[bool] = True
 
     def __init__(self, cache: PagedKVCache, varlen: Varlen) -> None:
         super().__init__(cache)
@@ -74,7 +76,10 @@ class PagedAttention(Attention):
         keys = self.cache.keys[layer]
         longest = tables.shape[1] * self.cache.block_size
         key_scales, value_scales = self._scales(layer)
-        return paged_decode(
+        log_sums = None
+        if plan.shared:
+            log_sums = torch.empty(query.shape[:2], dtype=torch.float32, device=query.device)
+        mixed = paged_decode(
             query,
             keys,
             self.cache.values[layer],
@@ -83,7 +88,12 @@ class PagedAttention(Attention):
             splits=choose_splits(query.shape[0], keys.shape[0], longest, self._processors),
             key_scales=key_scales,
             value_scales=value_scales,
+            log_sums=log_sums,
         )
+        if log_sums is None:
+            return mixed
+        whole = add_shared(query, mixed, log_sums, self.cache, layer, plan.shared)
+        return whole.to(query.dtype)
 
     def _prefill(
         self,

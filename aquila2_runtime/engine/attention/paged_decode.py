@@ -25,6 +25,7 @@ _TILE: Final = 64  # tokens read at once
 # More programs than processors: the last wave of a launch should be a small part of it.
 _WAVES: Final = 2
 _LOG2_E: Final = 1.4426950408889634
+LN_2 = tl.constexpr(0.6931471805599453)
 
 
 def choose_splits(rows: int, kv_heads: int, max_context: int, processors: int) -> int:
@@ -54,6 +55,7 @@ def paged_decode(
     splits: int,
     key_scales: torch.Tensor | None = None,
     value_scales: torch.Tensor | None = None,
+    log_sums: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mix each row's values over its context.
 
@@ -67,6 +69,8 @@ def paged_decode(
         splits: Programs per context, a power of two (see ``choose_splits``).
         key_scales: What the integers are multiplied by, fp32. ``[kv_heads, blocks, block_size]``.
         value_scales: The same.
+        log_sums: Filled with the natural logarithms of the sums of exponentials, if given; fp32,
+            -inf for a row of length 0. ``[rows, heads]``, contiguous.
 
     Returns:
         ``[rows, heads, head_dim]`` in the query's type; zeros for a row of length 0.
@@ -75,7 +79,8 @@ def paged_decode(
     kv_heads, blocks, block_size, _ = keys.shape
     group = heads // kv_heads
     mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
-    partial, sums = mixed, lengths  # not used when nothing is split
+    partial = mixed
+    sums = lengths if log_sums is None else log_sums  # not used when nothing is split or asked for
     if splits > 1:
         partial = torch.empty(rows, heads, splits, dim, dtype=torch.float32, device=query.device)
         sums = torch.empty(rows, heads, splits, dtype=torch.float32, device=query.device)
@@ -102,11 +107,15 @@ def paged_decode(
         TILE=_TILE,
         SPLITS=splits,
         QUANTIZED=quantized,
+        KEEP=log_sums is not None,
         num_warps=4,
         num_stages=2,
     )
     if splits > 1:
-        _merge_kernel[(rows * heads,)](partial, sums, mixed, HEAD_DIM=dim, SPLITS=splits)
+        kept = sums if log_sums is None else log_sums
+        _merge_kernel[(rows * heads,)](
+            partial, sums, mixed, kept, HEAD_DIM=dim, SPLITS=splits, KEEP=log_sums is not None
+        )
     return mixed
 
 
@@ -132,6 +141,7 @@ def _attend_kernel(  # noqa: PLR0915 - one launch is one function
     TILE: tl.constexpr,
     SPLITS: tl.constexpr,
     QUANTIZED: tl.constexpr,
+    KEEP: tl.constexpr,
 ) -> None:
     """One split of one row's context, for the query heads of one key/value head."""
     row = tl.program_id(0)
@@ -189,6 +199,8 @@ def _attend_kernel(  # noqa: PLR0915 - one launch is one function
     mixed = mixed / divisor[:, None]
     if SPLITS == 1:
         places_out = heads
+        if KEEP:
+            tl.store(sums + heads, (highest + tl.log2(divisor)) * LN_2, mask=own)
     else:
         places_out = heads * SPLITS + split
         # An empty split keeps a maximum of -inf, and so counts for nothing.
@@ -205,8 +217,10 @@ def _merge_kernel(
     partial: tl.tensor,
     sums: tl.tensor,
     out: tl.tensor,
+    kept: tl.tensor,
     HEAD_DIM: tl.constexpr,
     SPLITS: tl.constexpr,
+    KEEP: tl.constexpr,
 ) -> None:
     """One head of one row: its splits weighed by their sums."""
     head = tl.program_id(0)
@@ -217,7 +231,10 @@ def _merge_kernel(
     # Where nothing was seen at all the result is zero, not a quotient of zeros.
     weights = tl.exp2(logs - tl.where(highest == float("-inf"), 0.0, highest))
     total = tl.sum(weights, axis=0)
-    weights = weights / tl.where(total > 0.0, total, 1.0)
+    divisor = tl.where(total > 0.0, total, 1.0)
+    weights = weights / divisor
+    if KEEP:
+        tl.store(kept + head, (highest + tl.log2(divisor)) * LN_2)
     places = (head.to(tl.int64) * SPLITS + splits[:, None]) * HEAD_DIM + dims[None, :]
     mixed = tl.sum(tl.load(partial + places) * weights[:, None], axis=0)
     tl.store(out + head.to(tl.int64) * HEAD_DIM + dims, mixed.to(out.dtype.element_ty))
