@@ -10,14 +10,15 @@ ended meanwhile has cost one row of it, and nothing else, because
   own when the step was launched, and everything launched later is computed later.
 
 Requests that a static step cannot serve (penalties, biases, masks, log-probabilities, drafts), and
-prompts, run as they do in ``Runner``, in the same step.
+prompts, run as they do in ``Runner``, in the same step. So do requests that share so long a prefix
+that reading it once saves more time than launching a step piece by piece costs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.engine.device_rows import DeviceRows, Entry
 from aquila2_runtime.engine.readback import Fetch, Readback
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from aquila2_runtime.engine.decoder import Decoder
     from aquila2_runtime.engine.sampler import Sampler
     from aquila2_runtime.engine.scheduler import Scheduled
+
+
+# Memory that need not be read again for a plain step to pay: what a large GPU reads in the four
+# milliseconds or so that its launches take.
+WORTH_A_PLAIN_STEP: Final = 12 * 2**30
 
 
 @dataclasses.dataclass(slots=True)
@@ -69,6 +75,7 @@ class AheadRunner(Runner):
         max_model_len: Tokens of the longest request.
         n_ids: Ids that may be chosen.
         capture: Whether to record the steps as CUDA graphs.
+        worth: Bytes that reading shared prefixes once must save for a plain step.
     """
 
     def __init__(
@@ -81,10 +88,12 @@ class AheadRunner(Runner):
         max_model_len: int,
         n_ids: int,
         capture: bool,
+        worth: int = WORTH_A_PLAIN_STEP,
     ) -> None:
         super().__init__(decoder, attention, sampler)
         self._n_ids = n_ids
         self._size = attention.cache.block_size
+        self._worth = worth / attention.cache.token_bytes
         self._rows = DeviceRows(
             places=max_num_seqs,
             width=-(-max_model_len // self._size),
@@ -101,10 +110,7 @@ class AheadRunner(Runner):
         for guest in list(self._guests.values()):
             if guest.request.status is not Status.RUNNING:
                 self._leave(guest)
-        static: list[Scheduled] = []
-        others: list[Scheduled] = []
-        for item in scheduled:
-            (static if self._serves(item) else others).append(item)
+        static, others = self._divide(scheduled)
         for item in others:
             # What is under way for it, if anything, is not what is asked for now.
             self._leave(self._guests.get(item.request.request_id))
@@ -128,6 +134,17 @@ class AheadRunner(Runner):
             for guest in list(self._guests.values()):
                 self._leave(guest)
             raise
+
+    def _divide(self, scheduled: Sequence[Scheduled]) -> tuple[list[Scheduled], list[Scheduled]]:
+        """Chunks for the static step, and those to run plainly."""
+        served = [self._serves(item) for item in scheduled]
+        static = [item for item, serves_it in zip(scheduled, served, strict=True) if serves_it]
+        sharing, saved = self.planner.cascading(static)
+        if saved < self._worth:
+            sharing = set()
+        others = [item for item, serves_it in zip(scheduled, served, strict=True) if not serves_it]
+        others += [item for item in static if item.request.request_id in sharing]
+        return [item for item in static if item.request.request_id not in sharing], others
 
     def _serves(self, item: Scheduled) -> bool:
         """Whether a chunk is one token, the newest, of a request that can be sampled statically."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
 from aquila2_runtime.checkpoint.weights import load_weights
-from aquila2_runtime.engine.ahead_runner import AheadRunner
+from aquila2_runtime.engine.ahead_runner import WORTH_A_PLAIN_STEP, AheadRunner
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
@@ -30,6 +29,7 @@ from tests.fixtures_checkpoint import VOCAB_SIZE, make_checkpoint
 
 BLOCK_SIZE = 4
 MAX_LEN = 128
+POSITIONS = 640
 EOS = VOCAB_SIZE - 1
 
 Wrap = Callable[[PagedKVCache], Attention]
@@ -49,7 +49,7 @@ def make_model(directory: Path, device: str = "cpu") -> Model:
     config = read_config(path)
     where = torch.device(device)
     weights = load_weights(path, config, dtype=torch.float32, device=where)
-    return Model(Decoder(weights, config, MAX_LEN), config)
+    return Model(Decoder(weights, config, POSITIONS), config)
 
 
 def make_engine(
@@ -63,6 +63,8 @@ def make_engine(
     kv_dtype: torch.dtype = torch.float32,
     speculate: bool = False,
     capture: bool = False,
+    worth: int = WORTH_A_PLAIN_STEP,
+    max_len: int = MAX_LEN,
 ) -> TorchEngine:
     """An engine over its own cache, decoding ahead or not."""
     device = model.decoder.device
@@ -82,7 +84,7 @@ def make_engine(
             return Runner(model.decoder, attention(cache), sampler), scheduler
         runner = AheadRunner(
             model.decoder, attention(cache), sampler, max_num_seqs=max_num_seqs,
-            max_model_len=MAX_LEN, n_ids=VOCAB_SIZE, capture=capture,
+            max_model_len=max_len, n_ids=VOCAB_SIZE, capture=capture, worth=worth,
         )  # fmt: skip
         return runner, scheduler
 
@@ -162,14 +164,15 @@ def serve(
 
 
 class CountingAttention(GatheredAttention):
-    """Counts steps and their rows, and can be told to fail on what it sees."""
+    """Counts steps, their rows, and the prefixes they read once."""
 
     def __init__(self, cache: PagedKVCache) -> None:
         super().__init__(cache)
         self.rows: list[int] = []
-        self.turns = threading.Event()
+        self.shared = 0
 
     def attend(self, layer, query, key, value, plan):  # type: ignore[no-untyped-def]
         if layer == 0:
             self.rows.append(query.shape[0])
+            self.shared += len(plan.shared)
         return super().attend(layer, query, key, value, plan)

@@ -19,6 +19,7 @@ from aquila2_runtime.sampling import SamplingParams
 from tests.engine.engines import (
     BLOCK_SIZE,
     MAX_LEN,
+    POSITIONS,
     CountingAttention,
     Model,
     make_engine,
@@ -73,6 +74,35 @@ def test_speculation_and_decoding_ahead_agree(model: Model) -> None:
     requests = [request(loop, GREEDY, max_tokens=60, stops=()), *mixed_requests(3, 9)]
     right = serve(make_engine(model, ahead=False), requests)
     assert serve(make_engine(model, ahead=True, speculate=True), requests) == right
+
+
+@pytest.mark.parametrize("worth", [1, 10**15])
+def test_requests_of_one_document_leave_the_static_step_where_that_pays(
+    model: Model, worth: int
+) -> None:
+    """Two that share 300 tokens read them once, or go on as everybody else."""
+    seen: list[CountingAttention] = []
+
+    def counting(cache: PagedKVCache) -> CountingAttention:
+        seen.append(CountingAttention(cache))
+        return seen[-1]
+
+    document = [number % 300 + 1 for number in range(500)]
+    requests = [request(document, GREEDY, max_tokens=3, stops=())]
+    requests += [
+        request([*document, 7 + number], GREEDY, max_tokens=12, stops=()) for number in range(4)
+    ]
+    right = serve(make_engine(model, ahead=False, blocks=900), requests)
+    options = {
+        "blocks": 900,
+        "attention": counting,
+        "worth": worth,
+        "step_tokens": 600,
+        "max_len": POSITIONS,
+    }
+    found = serve(make_engine(model, ahead=True, **options), requests)  # type: ignore[arg-type]
+    assert found == right
+    assert (seen[-1].shared > 0) is (worth == 1)
 
 
 def test_a_length_wastes_no_step_and_a_stop_wastes_one_row(model: Model) -> None:

@@ -65,6 +65,14 @@ class PagedKVCache:
         self.value_scales = make(places, torch.float32) if scaled else []
 
     @property
+    def token_bytes(self) -> int:
+        """Memory of one token's keys and values over all layers."""
+        parts = (self.keys, self.values, self.key_scales, self.value_scales)
+        tensors = [tensor for part in parts for tensor in part]
+        places = self.keys[0].shape[1] * self.block_size
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // places
+
+    @property
     def scaled(self) -> bool:
         """Whether integers and scales are stored."""
         return bool(self.key_scales)
