@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.detokenizer import IncrementalDetokenizer, StopChecker
@@ -35,10 +35,15 @@ class Answer:
         tokenizer: Of the checkpoint.
         request: What the engine was asked.
         notices: What was changed in the prompt on the caller's wish; told with the last delta.
+        on_prefill: Called with the prompt tokens read so far, when there is news.
     """
 
     def __init__(
-        self, tokenizer: Aquila2Tokenizer, request: EngineRequest, notices: tuple[str, ...] = ()
+        self,
+        tokenizer: Aquila2Tokenizer,
+        request: EngineRequest,
+        notices: tuple[str, ...] = (),
+        on_prefill: Callable[[int], None] | None = None,
     ) -> None:
         params = request.params
         self.token_ids: list[int] = []
@@ -49,6 +54,7 @@ class Answer:
         self._tokenizer = tokenizer
         self._request = request
         self._notices = notices
+        self._on_prefill = on_prefill
         self._detokenizer = IncrementalDetokenizer(tokenizer)
         self._stops = StopChecker(params.stop_strings, include=params.include_stop_str_in_output)
         self._pieces: list[str] = []
@@ -87,6 +93,9 @@ class Answer:
         """
         if chunk.started is not None:
             self._started = chunk.started
+            chunk.prefilled = len(self._request.prompt_token_ids)
+        if self._on_prefill is not None and chunk.prefilled is not None:
+            self._on_prefill(chunk.prefilled)
         first_prompt_logprobs = None
         if chunk.prompt_logprobs is not None:
             described = (self._describe(entry) for entry in chunk.prompt_logprobs)

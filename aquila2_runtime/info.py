@@ -29,6 +29,8 @@ class RuntimeInfo:
         weight_bytes: Memory of the weights.
         max_num_seqs: Most requests computed at once.
         max_step_tokens: Most tokens computed in one step; longer prompts are read in chunks.
+        max_prefill_beside_decode: Most prompt tokens of a step in which other requests decode: a
+            long prompt then takes longer itself, and holds the others up less.
         prefix_cache: Whether shared prefixes are computed once.
         speculation: How next tokens are guessed: "ngram", or None.
         vocab_size: Rows of the embedding; ids lie below it.
@@ -52,6 +54,7 @@ class RuntimeInfo:
     weight_bytes: int
     max_num_seqs: int
     max_step_tokens: int
+    max_prefill_beside_decode: int
     prefix_cache: bool
     speculation: str | None
     vocab_size: int

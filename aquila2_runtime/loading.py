@@ -129,6 +129,7 @@ def _build(
             pool,
             max_num_seqs=placement.max_num_seqs,
             max_step_tokens=placement.max_step_tokens,
+            max_prefill_beside_decode=placement.max_prefill_beside_decode,
             speculate=placement.speculation is not None,
         )
         sampler = Sampler(config.vocab_size, tokenizer.n_vocab)

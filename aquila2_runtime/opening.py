@@ -124,6 +124,7 @@ def _info(
         weight_bytes=model.weight_bytes,
         max_num_seqs=placement.max_num_seqs,
         max_step_tokens=placement.max_step_tokens,
+        max_prefill_beside_decode=placement.max_prefill_beside_decode,
         prefix_cache=placement.prefix_cache,
         speculation=placement.speculation,
         vocab_size=config.vocab_size,

@@ -20,6 +20,10 @@ _CPU_CACHE_BYTES: Final = 512 * 2**20
 _CUDA_KEEP: Final = 0.9  # of the memory left after the weights; the rest is for activations
 _CPU_STEP_TOKENS: Final = 512
 _CUDA_STEP_TOKENS: Final = 2_048
+# Beside decoding requests: what they wait for their next token grows with it. With much less, the
+# prompt would take longer in all, for the weights are read again in every step.
+_CPU_PREFILL_BESIDE: Final = 128
+_CUDA_PREFILL_BESIDE: Final = 512
 _NUM_SEQS: Final = 64
 
 
@@ -33,6 +37,7 @@ class Placement:
         kv_dtype: Of keys and values.
         max_num_seqs: Most requests computed at once.
         max_step_tokens: Most tokens computed in one step.
+        max_prefill_beside_decode: Most prompt tokens of a step in which other requests decode.
         prefix_cache: Whether shared prefixes are computed once.
         speculation: "ngram" or None.
         reasons: Why, by name.
@@ -43,6 +48,7 @@ class Placement:
     kv_dtype: torch.dtype
     max_num_seqs: int
     max_step_tokens: int
+    max_prefill_beside_decode: int
     prefix_cache: bool
     speculation: str | None
     reasons: dict[str, str]
@@ -65,6 +71,7 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
         kv_dtype=kv_dtype,
         max_num_seqs=options.max_num_seqs or _NUM_SEQS,
         max_step_tokens=_CUDA_STEP_TOKENS if on_cuda else _CPU_STEP_TOKENS,
+        max_prefill_beside_decode=_CUDA_PREFILL_BESIDE if on_cuda else _CPU_PREFILL_BESIDE,
         prefix_cache=options.prefix_cache is not False,
         speculation=options.speculation,
         reasons=reasons,

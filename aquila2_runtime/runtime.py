@@ -91,7 +91,9 @@ class Aquila2Runtime:
             params: How to choose tokens and when to stop.
             **request: ``fit`` ("drop_oldest" or "middle": how to shorten a conversation that is
                 too long; by default it is refused), ``cache_salt`` (who may share cached
-                prefixes), ``timeout`` (seconds), ``adapter``.
+                prefixes), ``timeout`` (seconds), ``adapter``, ``progress`` (called with
+                "prefill", tokens read and tokens in all, in the thread that reads the answer,
+                while a prompt takes more than one step to read).
 
         Raises:
             InvalidRequestError: The request is wrong; nothing was computed.

@@ -16,14 +16,17 @@ from aquila2_runtime.generation import Answer
 from aquila2_runtime.keywords import reject_unknown
 from aquila2_runtime.outputs import RequestOutput, Usage
 from aquila2_runtime.prompts import Prompt, PromptMaker, check_room
+from aquila2_runtime.reading import tellers
 from aquila2_runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from aquila2_runtime.conversation import Message
     from aquila2_runtime.engine.handle import RequestHandle
+    from aquila2_runtime.load_options import Progress
+    from aquila2_runtime.reading import Teller
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
-REQUEST_OPTIONS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
+REQUEST_OPTIONS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout", "progress"})
 MAX_SALT_CHARACTERS: Final = 256
 MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
 # Of the context, kept for the answer when a conversation is shortened and max_tokens is not given.
@@ -41,6 +44,7 @@ class Submission:
         stop_ids: Every id that ends the answer.
         cache_key: Who may share cached prefixes with whom.
         timeout: Seconds; None for no limit.
+        progress: Called while long prompts are read; None for never.
     """
 
     prompt: Prompt
@@ -49,6 +53,7 @@ class Submission:
     stop_ids: frozenset[int]
     cache_key: tuple[str, ...]
     timeout: float | None
+    progress: Progress | None = None
 
     @classmethod
     def of(
@@ -77,6 +82,9 @@ class Submission:
         _check_ids(checked, tokenizer.n_vocab)
         timeout = _timeout(request.get("timeout"))
         cache_key = _cache_key(request.get("cache_salt"), request.get("adapter"))
+        progress = request.get("progress")
+        if progress is not None and not callable(progress):
+            _bad_option("progress", progress, "a function of (stage, done, total) or None")
         fit = request.get("fit")
         if messages is not None:
             share = max(prompts.max_model_len // _ANSWER_SHARE, checked.min_tokens)
@@ -107,6 +115,7 @@ class Submission:
             stop_ids=stop_ids,
             cache_key=cache_key,
             timeout=timeout,
+            progress=progress,
         )
 
     def engine_requests(
@@ -127,8 +136,10 @@ class Submission:
                 cache_key=self.cache_key,
                 deadline=deadline,
                 # Stop strings are found by the reader, who must then see every token at once.
-                quiet=not read_along and not params.stop_strings,
+                quiet=not (read_along or params.stop_strings or self.progress is not None),
                 bell=bell,
+                # Of n answers to one prompt, the first tells.
+                tell_prefill=self.progress is not None and index == 0,
             )
             for index in range(params.n)
         ]
@@ -177,14 +188,17 @@ def submit_all(
         together: Whether one thread will wait for all of them by the bell.
     """
     bell = threading.Event()
+    # Requests of one call are asked with the same options.
+    progress = submissions[0].progress if submissions else None
+    notes = tellers(progress, [len(one.prompt.token_ids) for one in submissions])
     groups = [
         [
-            (engine.submit(request), Answer(tokenizer, request, submission.prompt.notices))
+            (engine.submit(request), _answer(tokenizer, request, submission, teller))
             for request in submission.engine_requests(
                 tokenizer.eos_token_id, bell if together else None, read_along=False
             )
         ]
-        for submission in submissions
+        for submission, teller in zip(submissions, notes, strict=True)
     ]
     return Running(groups, submissions, bell)
 
@@ -205,7 +219,18 @@ def submit_one(
             hint="Stream n requests, or read the n answers whole.",
         )
     (request,) = submission.engine_requests(tokenizer.eos_token_id, None, read_along=True)
-    return engine.submit(request), Answer(tokenizer, request, submission.prompt.notices)
+    (teller,) = tellers(submission.progress, [len(submission.prompt.token_ids)])
+    return engine.submit(request), _answer(tokenizer, request, submission, teller)
+
+
+def _answer(
+    tokenizer: Aquila2Tokenizer,
+    request: EngineRequest,
+    submission: Submission,
+    teller: Teller | None,
+) -> Answer:
+    tells = teller if request.tell_prefill else None
+    return Answer(tokenizer, request, submission.prompt.notices, tells)
 
 
 def _output(model: str, submission: Submission, answers: Sequence[Answer]) -> RequestOutput:

@@ -11,7 +11,7 @@ import typer
 
 from aquila2_runtime.cli import options
 from aquila2_runtime.cli.failures import reported, wrong
-from aquila2_runtime.cli.terminal import TerminalText, note, say, to_json
+from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, note, say, to_json
 from aquila2_runtime.conversation import Message
 from aquila2_runtime.outputs import RequestOutput
 from aquila2_runtime.runtime import Aquila2Runtime
@@ -84,11 +84,17 @@ def generate(
             cache_dir=cache_dir,
             allow_pickle=pickle,
         ) as runtime:
-            request = {"fit": fit} if fit is not None else {}
-            if as_json:
-                _print_json(runtime, asked, params, request)
-            else:
-                _print_text(runtime, asked, params, request, raw_output=raw_output)
+            progress = ProgressLine(quiet=quiet)
+            request: dict[str, Any] = {"progress": progress}
+            if fit is not None:
+                request["fit"] = fit
+            try:
+                if as_json:
+                    _print_json(runtime, asked, params, request)
+                else:
+                    _print_text(runtime, asked, params, request, raw_output=raw_output)
+            finally:
+                progress.end()
 
 
 def _text(prompt: str | None, documents: list[Path]) -> str:

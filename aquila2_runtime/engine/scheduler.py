@@ -1,7 +1,8 @@
 """Scheduler: which tokens of which requests the next step computes. Pure policy, no tensors.
 
 Requests that decode come first, one token each; what is left of the step's token budget goes to
-prompts in order of arrival, so that a long prompt delays the others by at most one chunk a step.
+prompts in order of arrival. Beside decoding requests prompts get a smaller budget, so that a long
+one makes the others wait for one small chunk a token, not for a whole step's worth.
 A request is admitted when its whole prompt finds blocks. When a decoding request needs a block and
 none is free, the youngest request gives all of its blocks back and is computed again later
 (preemption by recompute); its ids stay what they were.
@@ -55,6 +56,8 @@ class Scheduler:
         pool: The KV blocks.
         max_num_seqs: Most requests on the device at once.
         max_step_tokens: Most tokens a step computes.
+        max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
+            bound of its own.
         speculate: Whether decoding requests may bring drafts along.
         ahead: Whether decoding requests get the block of their next token beforehand, so that a
             step can be launched before this one's ids are known.
@@ -66,6 +69,7 @@ class Scheduler:
         *,
         max_num_seqs: int,
         max_step_tokens: int,
+        max_prefill_beside_decode: int | None = None,
         speculate: bool = False,
         ahead: bool = False,
     ) -> None:
@@ -79,6 +83,7 @@ class Scheduler:
         self._ahead = ahead
         self._max_num_seqs = max_num_seqs
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
+        self._max_beside = max_prefill_beside_decode or self._max_step_tokens
 
     def add(self, request: Request) -> None:
         """Queue a request behind the others."""
@@ -100,6 +105,8 @@ class Scheduler:
         if self._ahead:
             for item in plan:
                 self._reserve(item.request)
+        if plan:
+            budget = min(budget, self._max_beside)
         for request in self.running:
             if budget > 0 and not request.decoding:
                 budget -= self._chunk(request, budget, plan)

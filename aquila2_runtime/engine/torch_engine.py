@@ -165,6 +165,7 @@ class TorchEngine(Engine):
         for item in scheduled:
             if item.request.status is Status.RUNNING:
                 scheduler.computed(item)
+                item.request.tell_prefill()
         self._deliver(scheduler, chosen)
         self._counters.add_step(scheduled)
         self._counters.snapshot(scheduler)
