@@ -2,7 +2,7 @@
 
 Aquila2's architecture is Llama's: RMSNorm before each block, rotary positions on queries and keys
 (the halves of a head rotated against each other), grouped key/value heads, SwiGLU, no biases.
-The norm multiplies in fp32 and rounds once, as the released Aquila code does.
+What lies between the matrix products is ``pointwise``'s.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from aquila2_runtime.engine.lora import LoraBank
+from aquila2_runtime.engine.pointwise import Pointwise
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
@@ -43,13 +44,21 @@ class Decoder:
             layer (the module is emptied as it goes, so memory never holds two copies).
         config: The checkpoint's facts.
         max_positions: Positions the rotary table covers.
+        pointwise: What lies between the matrix products; None is torch's own operations.
 
     Attributes:
         adapters: The low-rank updates requests may use beside the weights.
     """
 
-    def __init__(self, model: torch.nn.Module, config: ModelConfig, max_positions: int) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: ModelConfig,
+        max_positions: int,
+        pointwise: Pointwise | None = None,
+    ) -> None:
         self.config = config
+        self._pointwise = pointwise or Pointwise(config.rms_norm_eps)
         inner = model.get_submodule("model")
         self._embedding = _parameter(inner, "embed_tokens.weight")
         self._final_norm = _parameter(inner, "norm.weight")
@@ -90,50 +99,33 @@ class Decoder:
             adapters: The low-rank updates of rows that use an adapter; None when none does.
 
         Returns:
-            Hidden states before the final norm. ``[rows, hidden]``.
+            Hidden states after the final norm. ``[rows, hidden]``.
         """
-        config = self.config
+        config, pointwise = self.config, self._pointwise
         rows = ids.shape[0]
         cos, sin = self._cos[positions, None, :], self._sin[positions, None, :]
-        split = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
         hidden = F.embedding(ids, self._embedding)
+        normed = pointwise.norm(hidden, self._layers[0].input_norm)
         for index, layer in enumerate(self._layers):
-            normed = self._norm(hidden, layer.input_norm)
-            qkv = layer.qkv(normed)
-            if adapters is not None:
-                qkv = adapters.add(index, "qkv", normed, qkv)
-            query, key, value = qkv.view(rows, -1, config.head_dim).split(split, dim=1)
-            mixed = attention.attend(
-                index, _rotate(query, cos, sin), _rotate(key, cos, sin), value, plan
+            qkv = _adapted(adapters, index, "qkv", normed, layer.qkv(normed))
+            query, key, value = pointwise.rotate(
+                qkv.view(rows, -1, config.head_dim), cos, sin, config.num_heads
             )
-            mixed = mixed.reshape(rows, -1)
-            output = layer.output(mixed)
-            if adapters is not None:
-                output = adapters.add(index, "output", mixed, output)
-            hidden = hidden + output
-            normed = self._norm(hidden, layer.post_norm)
-            gate_up = layer.gate_up(normed)
-            if adapters is not None:
-                gate_up = adapters.add(index, "gate_up", normed, gate_up)
-            gate, up = gate_up.chunk(2, dim=-1)
-            inner = F.silu(gate) * up
-            down = layer.down(inner)
-            if adapters is not None:
-                down = adapters.add(index, "down", inner, down)
-            hidden = hidden + down
-        return hidden
+            mixed = attention.attend(index, query, key, value, plan).reshape(rows, -1)
+            output = _adapted(adapters, index, "output", mixed, layer.output(mixed))
+            hidden, normed = pointwise.add_norm(hidden, output, layer.post_norm)
+            gate_up = _adapted(adapters, index, "gate_up", normed, layer.gate_up(normed))
+            inner = pointwise.gate(gate_up)
+            down = _adapted(adapters, index, "down", inner, layer.down(inner))
+            last = index + 1 == len(self._layers)
+            weight = self._final_norm if last else self._layers[index + 1].input_norm
+            hidden, normed = pointwise.add_norm(hidden, down, weight)
+        return normed
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Turn hidden states ``[rows, hidden]`` into fp32 logits ``[rows, vocab]``."""
-        return self._head(self._norm(hidden, self._final_norm)).float()
-
-    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        if hidden.dtype == torch.float32:
-            return F.rms_norm(hidden, weight.shape, weight, self.config.rms_norm_eps)
-        wide = hidden.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.config.rms_norm_eps)
-        return (weight.float() * (wide * scale)).to(hidden.dtype)
+        return self._head(hidden).float()
 
 
 def rotary_table(
@@ -149,11 +141,11 @@ def rotary_table(
     return angles.cos().to(device), angles.sin().to(device)
 
 
-def _rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate ``[rows, heads, head_dim]`` by ``[rows, 1, head_dim / 2]``, in fp32."""
-    first, second = states.float().chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(states.dtype)
+def _adapted(
+    adapters: LoraStep | None, layer: int, name: str, states: torch.Tensor, plain: torch.Tensor
+) -> torch.Tensor:
+    """A projection's output, with the low-rank updates of the rows that use an adapter."""
+    return plain if adapters is None else adapters.add(layer, name, states, plain)
 
 
 def _take_layer(layer: torch.nn.Module) -> _Layer:
