@@ -13,7 +13,7 @@ from aquila2_runtime.checkpoint.memory import (
     check_fits,
     estimate_memory,
 )
-from aquila2_runtime.checkpoint.verify import verify_weights
+from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.engine.attention import PagedKVCache
 from aquila2_runtime.engine.decoder import Decoder
@@ -62,9 +62,8 @@ def load_model(
         placement.dtype,
         options.quantization,
     )
-    use = models.acquire(
-        key, lambda: _build(options, resolved, config, tokenizer, max_model_len, placement)
-    )
+    load = _Load(options, resolved, config, tokenizer, max_model_len, placement)
+    use = models.acquire(key, load.model)
     try:
         _check_agreement(options, max_model_len, use)
     except BaseException:
@@ -73,46 +72,88 @@ def load_model(
     return use
 
 
-def _build(
-    options: LoadOptions,
-    resolved: ResolvedCheckpoint,
-    config: ModelConfig,
-    tokenizer: Aquila2Tokenizer,
-    max_model_len: int,
-    placement: Placement,
-) -> LoadedModel:
-    progress = options.progress
-    if progress is not None:
-        progress("checking", 0, None)
-    # Everything that can be known without reading a weight is checked before one is read.
-    files = verify_weights(resolved.path, config, allow_pickle=options.allow_pickle)
-    estimate = estimate_memory(
-        config,
-        dtype=type_name(placement.dtype),
-        kv_dtype=type_name(placement.kv_dtype),
-        max_model_len=max_model_len,
-        quantization=options.quantization,
-    )
-    check_fits(estimate, available_memory(str(placement.device)))
-    sized: list[tuple[int, int, str]] = []
+class _Load:
+    """One load: checked by its caller's thread, built by the engine's.
 
-    def build() -> tuple[Runner, Scheduler]:
+    Args:
+        options: What was asked for.
+        resolved: The checkpoint.
+        config: Of the checkpoint.
+        tokenizer: Of the checkpoint.
+        max_model_len: Tokens of the longest request.
+        placement: Device and types.
+    """
+
+    def __init__(
+        self,
+        options: LoadOptions,
+        resolved: ResolvedCheckpoint,
+        config: ModelConfig,
+        tokenizer: Aquila2Tokenizer,
+        max_model_len: int,
+        placement: Placement,
+    ) -> None:
+        self._options = options
+        self._resolved = resolved
+        self._config = config
+        self._tokenizer = tokenizer
+        self._max_model_len = max_model_len
+        self._placement = placement
+        self._files: WeightFiles | None = None
+        # What only the engine's thread can tell: KV blocks, bytes of weights, why so many blocks.
+        self._sized: tuple[int, int, str] = (0, 0, "")
+
+    def model(self) -> LoadedModel:
+        """Check, load and start the engine."""
+        self._say("checking", 0)
+        self._check()
+        started = time.monotonic()
+        engine = TorchEngine(self._build, name=self._resolved.name)
+        blocks, weight_bytes, reason = self._sized
+        self._say("ready", int(time.monotonic() - started))
+        return LoadedModel(
+            engine,
+            self._tokenizer,
+            self._config,
+            self._placement,
+            self._options,
+            blocks,
+            weight_bytes,
+            reason,
+        )
+
+    def _check(self) -> None:
+        """Everything that can be known without reading a weight is checked before one is read."""
+        options, config, placement = self._options, self._config, self._placement
+        self._files = verify_weights(self._resolved.path, config, allow_pickle=options.allow_pickle)
+        estimate = estimate_memory(
+            config,
+            dtype=type_name(placement.dtype),
+            kv_dtype=type_name(placement.kv_dtype),
+            max_model_len=self._max_model_len,
+            quantization=options.quantization,
+        )
+        check_fits(estimate, available_memory(str(placement.device)))
+
+    def _build(self) -> tuple[Runner, Scheduler]:
+        """Load the weights and size the cache; the engine's thread calls this."""
+        options, config, placement = self._options, self._config, self._placement
         model = load_weights(
-            resolved.path,
+            self._resolved.path,
             config,
             dtype=placement.dtype,
             device=placement.device,
             allow_pickle=options.allow_pickle,
             quantization=options.quantization,
-            progress=progress,
-            files=files,
+            progress=options.progress,
+            files=self._files,
         )
         weight_bytes = sum(
             parameter.numel() * parameter.element_size() for parameter in model.parameters()
         )
         decoder = Decoder(model, config, config.max_position)
         free = available_memory(str(placement.device))
-        blocks, reason = cache_blocks(options, config, placement, free, max_model_len)
+        blocks, reason = cache_blocks(options, config, placement, free, self._max_model_len)
         cache = PagedKVCache(
             num_layers=config.num_layers,
             num_blocks=blocks,
@@ -122,21 +163,19 @@ def _build(
             dtype=placement.kv_dtype,
             device=placement.device,
         )
-        sized.append((blocks, weight_bytes, reason))
+        self._sized = blocks, weight_bytes, reason
         pool = BlockPool(blocks, BLOCK_SIZE, prefix_cache=placement.prefix_cache)
         scheduler = Scheduler(
             pool,
             max_num_seqs=placement.max_num_seqs,
             max_step_tokens=placement.max_step_tokens,
         )
-        return Runner(decoder, cache, Sampler(config.vocab_size, tokenizer.n_vocab)), scheduler
+        sampler = Sampler(config.vocab_size, self._tokenizer.n_vocab)
+        return Runner(decoder, cache, sampler), scheduler
 
-    started = time.monotonic()
-    engine = TorchEngine(build, name=resolved.name)
-    blocks, weight_bytes, reason = sized[0]
-    if progress is not None:
-        progress("ready", int(time.monotonic() - started), None)
-    return LoadedModel(engine, tokenizer, config, placement, options, blocks, weight_bytes, reason)
+    def _say(self, stage: str, done: int) -> None:
+        if self._options.progress is not None:
+            self._options.progress(stage, done, None)
 
 
 def _check_agreement(options: LoadOptions, max_model_len: int, use: Use) -> None:
