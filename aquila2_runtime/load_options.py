@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidLoadOptionError
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.shown import shown
 
 # Called with the stage ("downloading", "checking", "loading", "ready"), done and total units.
 Progress = Callable[[str, int, int | None], None]
@@ -18,9 +19,12 @@ _DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 _QUANTIZATIONS: Final = ("nf4", "int8")
 _SOURCES: Final = ("huggingface", "modelscope")
 _SPECULATIONS: Final = ("ngram",)
-_DEVICE: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|B)?")
+# torch keeps a device's number in a signed byte: it takes "cuda:256" for "cuda:0".
+_DEVICE: Final = re.compile(r"auto|cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
+_MAX_DEVICE: Final = 127
+_SIZE: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(KiB|MiB|GiB|B)?")
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1}
+_MAX_SIZE: Final = 2**50  # bytes; more than any machine has
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +92,7 @@ class LoadOptions:
         _one_of("source", self.source, _SOURCES, optional=True)
         _one_of("speculation", self.speculation, _SPECULATIONS, optional=True)
         _one_of("kv_cache_dtype", self.kv_cache_dtype, _DTYPES, optional=True)
-        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
-            _fail("device", self.device, '"auto", "cpu", "cuda" or "cuda:N"')
+        _device(self.device)
         _count("max_model_len", self.max_model_len, 2, 1_000_000)
         _count("max_num_seqs", self.max_num_seqs, 1, 1_024)
         for name in ("template", "revision", "cache_dir"):
@@ -137,7 +140,7 @@ OPTION_NAMES: Final = frozenset(field.name for field in dataclasses.fields(LoadO
 
 def _fail(name: str, value: object, allowed: str) -> NoReturn:
     raise InvalidLoadOptionError(
-        f"{name}={value!r:.100} is not valid; it must be {allowed}.", parameter=name, value=value
+        f"{name}={shown(value)} is not valid; it must be {allowed}.", parameter=name, value=value
     )
 
 
@@ -159,13 +162,21 @@ def _text(name: str, value: object) -> None:
         _fail(name, value, "a non-empty string or None")
 
 
+def _device(value: object) -> None:
+    found = _DEVICE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found["number"] or 0) > _MAX_DEVICE:
+        _fail("device", value, f'"auto", "cpu", "cuda" or "cuda:N" with N up to {_MAX_DEVICE}')
+
+
 def _size(value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+    number = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
         number = int(float(found[1]) * _UNITS[found[2]])
-        if number > 0:
-            return number
-    _fail("kv_cache_memory", value, 'bytes as a positive integer, or like "512MiB" or "4GiB"')
+    if not 0 < number <= _MAX_SIZE:
+        allowed = 'bytes as a positive integer, or like "512MiB" or "4GiB"; at most 2**50'
+        _fail("kv_cache_memory", value, allowed)
+    return number
