@@ -33,7 +33,7 @@ class Answer:
         tokenizer: Of the checkpoint.
         request: What the engine was asked.
         notices: What was changed in the prompt on the caller's wish; told with the last delta.
-        on_prefill: Called with the prompt tokens read so far, when there is news.
+        on_prefill: Called with the prompt tokens read so far, if the request is to tell.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Answer:
         self._tokenizer = tokenizer
         self._request = request
         self._notices = notices
-        self._on_prefill = on_prefill
+        self._on_prefill = on_prefill if request.tell_prefill else None
         self._detokenizer = IncrementalDetokenizer(tokenizer)
         self._stops = StopChecker(params.stop_strings, include=params.include_stop_str_in_output)
         self._pieces: list[str] = []
