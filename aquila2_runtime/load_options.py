@@ -16,7 +16,7 @@ Progress = Callable[[str, int, int | None], None]
 
 _DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 _KV_DTYPES: Final = (*_DTYPES, "int8")
-_ATTENTIONS: Final = ("auto", "gathered", "paged", "flash-attn")
+_ATTENTIONS: Final = ("auto", "gathered", "paged", "flash-attn", "runs")
 _QUANTIZATIONS: Final = ("nf4", "int8")
 _SWITCHES: Final = (
     "allow_pickle", "allow_unknown_tokenizer", "nf4_copy", "trailing_space", "strict_markers",
@@ -53,7 +53,8 @@ class LoadOptions:
         speculation: "ngram" guesses next tokens from the request's own text and verifies several
             in one step: the same answers in fewer steps where they repeat their prompt. None: off.
         attention: "auto", or which implementation: "paged" (Triton, CUDA), "flash-attn" (the same
-            with the flash-attn package for prompts), "gathered" (plain torch, everywhere).
+            with the flash-attn package for prompts), "runs" (fp32 keys and values on CPU),
+            "gathered" (plain torch, everywhere).
         cuda_graphs: Whether decoding steps are captured and replayed; None does so where it can.
         nf4_copy: With quantization="nf4", keep a 16-bit copy of the weights too, for prompts and
             large batches. Faster there, and as much memory as unquantized weights on top.

@@ -212,12 +212,12 @@ def make_decoder(
         nf4_copy: Whether packed projections are kept in 16 bits too.
     """
     pointwise = None
-    if placement.attention != "gathered":
+    if placement.attention in ("paged", "flash-attn"):
         # Imported here: Triton is not everywhere.
         from aquila2_runtime.engine.fused_pointwise import FusedPointwise
 
-        pointwise = FusedPointwise(config.rms_norm_eps)
-    return Decoder(model, config, config.max_position, pointwise)
+        pointwise = FusedPointwise(config.rms_norm_eps, placement.dtype, placement.device)
+    return Decoder(model, config, config.max_position, pointwise, nf4_copy=nf4_copy)
 
 
 def make_runner(

@@ -18,9 +18,12 @@ HERE = {
 
 
 def test_without_cuda_the_choice_says_so() -> None:
-    name, reason = choose_attention("auto", **HERE)
-    assert name not in ("paged", "flash-attn")
+    assert choose_attention("auto", **HERE)[0] == "runs"
+    name, reason = choose_attention("auto", **(HERE | {"kv_dtype": torch.int8}))
+    assert name == "gathered"
     assert "CUDA" in reason
+    with pytest.raises(InvalidLoadOptionError, match="float32"):
+        choose_attention("runs", **(HERE | {"kv_dtype": torch.int8}))
 
 
 def test_the_reference_can_be_asked_for_anywhere() -> None:

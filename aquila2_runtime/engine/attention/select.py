@@ -11,6 +11,7 @@ import torch
 
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cpu import RunAttention
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.errors import InvalidLoadOptionError
 
@@ -45,6 +46,18 @@ def choose_attention(
     """
     if asked == "gathered":
         return asked, "asked for"
+    in_place = device.type == "cpu" and kv_dtype == torch.float32
+    if asked == "runs":
+        if in_place:
+            return asked, "asked for"
+        raise InvalidLoadOptionError(
+            'attention="runs" does not run here: it reads float32 keys and values on CPU.',
+            parameter="attention",
+            value=asked,
+            hint='Leave it at "auto".',
+        )
+    if asked == "auto" and in_place:
+        return "runs", "fp32 keys and values on CPU are read in place"
     obstacle = _paged_obstacle(device, dtype, kv_dtype, head_dim)
     prompts = _flash_obstacle(device, dtype)
     if asked == "flash-attn" and obstacle is None:
@@ -77,6 +90,8 @@ def make_attention(name: str, cache: PagedKVCache, dtype: torch.dtype) -> Attent
         cache: The keys and values.
         dtype: Of queries.
     """
+    if name == RunAttention.name:
+        return RunAttention(cache)
     if name not in _PAGED:
         return GatheredAttention(cache)
     # Imported here: Triton is not everywhere.
