@@ -22,6 +22,7 @@ class RuntimeInfo:
         dtype: Type of weights and hidden states.
         quantization: "nf4", "int8" or None.
         attention: The attention implementation.
+        cuda_graphs: Whether decoding steps are captured and replayed.
         kv_cache_dtype: Type of keys and values.
         kv_cache_bytes: Memory set aside for keys and values.
         kv_cache_tokens: Tokens that memory holds.
@@ -49,6 +50,7 @@ class RuntimeInfo:
     dtype: str
     quantization: str | None
     attention: str
+    cuda_graphs: bool
     kv_cache_dtype: str
     kv_cache_bytes: int
     kv_cache_tokens: int

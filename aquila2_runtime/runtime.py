@@ -48,7 +48,8 @@ class Aquila2Runtime(Loaded):
             **options: Any of ``LoadOptions``: quantization, device, dtype, max_model_len,
                 template, adapters, merge_adapter, revision, source, cache_dir, allow_pickle,
                 allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype, max_num_seqs,
-                prefix_cache, speculation, trailing_space, strict_markers, progress.
+                prefix_cache, speculation, attention, cuda_graphs, nf4_copy, trailing_space,
+                strict_markers, progress.
 
         Raises:
             UnknownParameterError: An option does not exist.

@@ -69,6 +69,9 @@ class Aquila2Settings(BaseModel):
     max_num_seqs: int | None = None
     prefix_cache: bool | None = None
     speculation: str | None = None
+    attention: str = "auto"
+    cuda_graphs: bool | None = None
+    nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
 

@@ -18,6 +18,10 @@ _GATE_TILE = 1_024
 class FusedPointwise(Pointwise):
     """The operations of ``Pointwise`` on CUDA."""
 
+    def begin(self, embedded: torch.Tensor) -> torch.Tensor:
+        """The sum over the layers stays in the type of the weights."""
+        return embedded
+
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Scale each row to a root mean square of 1, then by ``weight``."""
         return self._norm(hidden, None, weight)[1]

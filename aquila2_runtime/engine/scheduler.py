@@ -171,9 +171,8 @@ class Scheduler:
         if needed > self.pool.free_beside(blocks):
             return False
         self.pool.hold(blocks)
-        # In order, so that a document's blocks tend to lie in one stretch, which attention can read
-        # without a copy.
-        request.blocks = blocks + sorted(self.pool.allocate(needed) or [])
+        fresh = self.pool.allocate(needed, after=blocks[-1] if blocks else None) or []
+        request.blocks = blocks + fresh
         request.nodes = nodes
         request.num_computed = len(blocks) * self.pool.block_size
         if request.num_cached is None:
@@ -201,7 +200,7 @@ class Scheduler:
         """Make room for the token after the newest, if there is any; nobody gives way."""
         if self.pool.blocks_for(len(request.token_ids) + 1) > len(request.blocks):
             # In place: the runner knows a request that was admitted anew by its other list.
-            request.blocks += self.pool.allocate(1) or []
+            request.blocks += self.pool.allocate(1, after=request.blocks[-1]) or []
 
     def _preempt(self, request: Request) -> None:
         self.preemptions += 1
