@@ -25,7 +25,7 @@ from aquila2_runtime.errors import (
 from tests.checkpoint.hub_server import Hub, serve
 from tests.fixtures_checkpoint import make_checkpoint
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
+pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1", "localhost", "::1"])]
 
 SECRET = "hf_thisIsASecretTokenOfMine"
 EXTRA = {
@@ -51,7 +51,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     with serve(Hub()) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         yield server
