@@ -30,6 +30,7 @@ class RuntimeInfo:
         max_num_seqs: Most requests computed at once.
         max_step_tokens: Most tokens computed in one step; longer prompts are read in chunks.
         prefix_cache: Whether shared prefixes are computed once.
+        speculation: How next tokens are guessed: "ngram", or None.
         vocab_size: Rows of the embedding; ids lie below it.
         adapters: LoRA adapters that requests may name.
         merged_adapter: The one that is merged into the weights; None when none is.
@@ -54,6 +55,7 @@ class RuntimeInfo:
     max_num_seqs: int
     max_step_tokens: int
     prefix_cache: bool
+    speculation: str | None
     vocab_size: int
     adapters: tuple[str, ...]
     merged_adapter: str | None

@@ -10,6 +10,8 @@ from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidLoadOptionError
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.request_options import ADAPTER_NAME
+from aquila2_runtime.shown import shown
 
 # Called with the stage ("downloading", "checking", "loading", "ready"), done and total units.
 Progress = Callable[[str, int, int | None], None]
@@ -19,11 +21,14 @@ Adapters = Mapping[str, "str | os.PathLike[str]"] | tuple[tuple[str, str], ...]
 _DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 _QUANTIZATIONS: Final = ("nf4", "int8")
 _SOURCES: Final = ("huggingface", "modelscope")
-_DEVICE: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|B)?")
-_ADAPTER: Final = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 _MAX_ADAPTERS: Final = 64
+_SPECULATIONS: Final = ("ngram",)
+# torch keeps a device's number in a signed byte: it takes "cuda:256" for "cuda:0".
+_DEVICE: Final = re.compile(r"auto|cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
+_MAX_DEVICE: Final = 127
+_SIZE: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(KiB|MiB|GiB|B)?")
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1}
+_MAX_SIZE: Final = 2**50  # bytes; more than any machine has
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +54,8 @@ class LoadOptions:
         kv_cache_dtype: Type of keys and values; None chooses by device.
         max_num_seqs: Most requests computed at once.
         prefix_cache: Whether later requests reuse the keys and values of shared prefixes.
-        speculation: Speculative decoding (not yet supported).
+        speculation: "ngram" guesses next tokens from the request's own text and verifies several
+            in one step: the same answers in fewer steps where they repeat their prompt. None: off.
         trailing_space: Append one space to prompts, as the reference's own predict() does.
         strict_markers: Refuse role markers in message text instead of neutralising them.
         progress: Called with stage, done and total while loading; not part of equality.
@@ -91,9 +97,9 @@ class LoadOptions:
         _one_of("quantization", self.quantization, _QUANTIZATIONS, optional=True)
         _one_of("dtype", self.dtype, _DTYPES)
         _one_of("source", self.source, _SOURCES, optional=True)
+        _one_of("speculation", self.speculation, _SPECULATIONS, optional=True)
         _one_of("kv_cache_dtype", self.kv_cache_dtype, _DTYPES, optional=True)
-        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
-            _fail("device", self.device, '"auto", "cpu", "cuda" or "cuda:N"')
+        _device(self.device)
         _count("max_model_len", self.max_model_len, 2, 1_000_000)
         _count("max_num_seqs", self.max_num_seqs, 1, 1_024)
         for name in ("template", "revision", "cache_dir"):
@@ -109,8 +115,6 @@ class LoadOptions:
         if self.merge_adapter is not None and [self.merge_adapter] != names:
             # Another adapter beside it would be added to weights it was not trained on.
             _fail("merge_adapter", self.merge_adapter, "None or the only one of adapters")
-        if self.speculation is not None:
-            _fail("speculation", self.speculation, "None: speculation is not supported yet")
         if self.progress is not None and not callable(self.progress):
             _fail("progress", self.progress, "a function of (stage, done, total) or None")
 
@@ -150,7 +154,7 @@ OPTION_NAMES: Final = frozenset(field.name for field in dataclasses.fields(LoadO
 
 def _fail(name: str, value: object, allowed: str) -> NoReturn:
     raise InvalidLoadOptionError(
-        f"{name}={value!r:.100} is not valid; it must be {allowed}.", parameter=name, value=value
+        f"{name}={shown(value)} is not valid; it must be {allowed}.", parameter=name, value=value
     )
 
 
@@ -181,7 +185,7 @@ def _adapters(value: object) -> tuple[tuple[str, str], ...] | None:
     found: dict[str, str] = {}
     for pair in pairs:
         name, directory = pair if isinstance(pair, list | tuple) and len(pair) == 2 else (None, "")
-        if not isinstance(name, str) or not _ADAPTER.fullmatch(name) or name in found:
+        if not isinstance(name, str) or not ADAPTER_NAME.fullmatch(name) or name in found:
             _fail("adapters", name, "names of letters, digits, '.', '_' and '-', each once")
         path = os.fspath(directory) if isinstance(directory, str | os.PathLike) else ""
         if not isinstance(path, str) or not path.strip() or "\0" in path:
@@ -190,13 +194,21 @@ def _adapters(value: object) -> tuple[tuple[str, str], ...] | None:
     return tuple(sorted(found.items())) or None
 
 
+def _device(value: object) -> None:
+    found = _DEVICE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found["number"] or 0) > _MAX_DEVICE:
+        _fail("device", value, f'"auto", "cpu", "cuda" or "cuda:N" with N up to {_MAX_DEVICE}')
+
+
 def _size(value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+    number = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
         number = int(float(found[1]) * _UNITS[found[2]])
-        if number > 0:
-            return number
-    _fail("kv_cache_memory", value, 'bytes as a positive integer, or like "512MiB" or "4GiB"')
+    if not 0 < number <= _MAX_SIZE:
+        allowed = 'bytes as a positive integer, or like "512MiB" or "4GiB"; at most 2**50'
+        _fail("kv_cache_memory", value, allowed)
+    return number

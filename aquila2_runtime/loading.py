@@ -146,6 +146,7 @@ def _build(
             pool,
             max_num_seqs=placement.max_num_seqs,
             max_step_tokens=placement.max_step_tokens,
+            speculate=placement.speculation is not None,
         )
         sampler = Sampler(config.vocab_size, tokenizer.n_vocab)
         return Runner(decoder, GatheredAttention(cache), sampler), scheduler
@@ -170,12 +171,14 @@ def _check_agreement(options: LoadOptions, max_model_len: int, use: Use) -> None
         "kv_cache_dtype": None if options.kv_cache_dtype == "auto" else options.kv_cache_dtype,
         "max_num_seqs": options.max_num_seqs,
         "prefix_cache": options.prefix_cache,
+        "speculation": options.speculation,
     }
     loaded = {
         "kv_cache_memory": model.options.kv_cache_memory,
         "kv_cache_dtype": type_name(model.placement.kv_dtype),
         "max_num_seqs": model.placement.max_num_seqs,
         "prefix_cache": model.placement.prefix_cache,
+        "speculation": model.placement.speculation,
     }
     for name, value in asked.items():
         if value is not None and value != loaded[name]:

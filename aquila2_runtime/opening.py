@@ -128,6 +128,7 @@ def _info(
         max_num_seqs=placement.max_num_seqs,
         max_step_tokens=placement.max_step_tokens,
         prefix_cache=placement.prefix_cache,
+        speculation=placement.speculation,
         vocab_size=config.vocab_size,
         adapters=tuple(prompts.adapters),
         merged_adapter=options.merge_adapter,

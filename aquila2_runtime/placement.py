@@ -34,6 +34,7 @@ class Placement:
         max_num_seqs: Most requests computed at once.
         max_step_tokens: Most tokens computed in one step.
         prefix_cache: Whether shared prefixes are computed once.
+        speculation: "ngram" or None.
         reasons: Why, by name.
     """
 
@@ -43,6 +44,7 @@ class Placement:
     max_num_seqs: int
     max_step_tokens: int
     prefix_cache: bool
+    speculation: str | None
     reasons: dict[str, str]
 
 
@@ -64,6 +66,7 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
         max_num_seqs=options.max_num_seqs or _NUM_SEQS,
         max_step_tokens=_CUDA_STEP_TOKENS if on_cuda else _CPU_STEP_TOKENS,
         prefix_cache=options.prefix_cache is not False,
+        speculation=options.speculation,
         reasons=reasons,
     )
 

@@ -103,7 +103,7 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """Counts of an engine now; all but the last four return to zero when nothing runs.
+    """Counts of an engine: of this moment (to ``blocks_cached``), then of its whole life.
 
     Attributes:
         running: Requests admitted to the device.
@@ -117,6 +117,8 @@ class EngineStats:
         decode_rows: Sum over those steps of the requests decoded together.
         cached_tokens: Prompt tokens served from the prefix cache so far.
         preemptions: Requests that gave their blocks back and were computed again.
+        drafted_tokens: Tokens guessed by speculation so far.
+        accepted_tokens: Guesses that were right; each saved a step of its request.
     """
 
     running: int = 0
@@ -130,6 +132,8 @@ class EngineStats:
     decode_rows: int = 0
     cached_tokens: int = 0
     preemptions: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def mean_decode_batch(self) -> float:

@@ -218,6 +218,10 @@ class TorchEngine(Engine):
     def _deliver(self, scheduler: Scheduler, chosen: Sequence[Chosen]) -> None:
         for choice in chosen:
             request = choice.request
+            if request.status is Status.ENDED:
+                continue  # a token before this one ended the answer
+            if choice.verifies:
+                scheduler.verified(request)
             if choice.failure is not None:
                 self._fail(scheduler, request, GenerationError(choice.failure))
                 continue

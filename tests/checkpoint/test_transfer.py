@@ -24,7 +24,6 @@ from aquila2_runtime.checkpoint.verify import verify_weights
 from aquila2_runtime.errors import DownloadError, ModelNotFoundError
 from tests.checkpoint.hub_server import Fault, Hub
 from tests.checkpoint.test_download import SECRET, fetch, files_of
-from tests.checkpoint.test_download import hub as hub  # a fixture
 
 pytestmark = [
     pytest.mark.enable_socket,

@@ -19,6 +19,8 @@ class Attention(abc.ABC):
     """
 
     name: ClassVar[str]
+    # Whether shared prefixes are read once (``plan.shared``); without it plans have none.
+    cascades: ClassVar[bool] = False
 
     def __init__(self, cache: PagedKVCache) -> None:
         self.cache = cache

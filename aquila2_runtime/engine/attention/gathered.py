@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from aquila2_runtime.engine.attention.base import Attention
+from aquila2_runtime.engine.attention.cascade import add_shared, weigh
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 
 
@@ -18,6 +19,7 @@ class GatheredAttention(Attention):
     """Gathers each request's blocks, then multiplies."""
 
     name: ClassVar[str] = "gathered"
+    cascades: ClassVar[bool] = True
 
     def attend(
         self,
@@ -33,7 +35,10 @@ class GatheredAttention(Attention):
         mixed = torch.empty_like(query)
         if plan.num_decode:
             rows = query[: plan.num_decode]
-            mixed[: plan.num_decode] = _decode(rows, keys, values, plan)
+            own, log_sums = _decode(rows, keys, values, plan)
+            if log_sums is not None:
+                own = add_shared(rows, own, log_sums, self.cache, layer, plan.shared)
+            mixed[: plan.num_decode] = own
         for segment in plan.prefills:
             rows = query[segment.start : segment.start + segment.count]
             mixed[segment.start : segment.start + segment.count] = _prefill(
@@ -44,8 +49,11 @@ class GatheredAttention(Attention):
 
 def _decode(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plan: AttentionPlan
-) -> torch.Tensor:
-    """One query row per request, each over its own blocks, as two batched matrix products."""
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Every row over its own table, as two batched matrix products.
+
+    With shared prefixes to come, the logarithms of the sums of exponentials are returned as well.
+    """
     if plan.decode_blocks is None or plan.decode_mask is None:
         msg = "a plan with decode rows has their blocks and mask"
         raise RuntimeError(msg)
@@ -61,9 +69,16 @@ def _decode(
     q = query.view(rows, kv_heads, group, dim).transpose(0, 1).reshape(kv_heads * rows, group, dim)
     scores = torch.bmm(q.to(k.dtype) * dim**-0.5, k.transpose(1, 2)).float()
     scores = scores.view(kv_heads, rows, group, tokens) + plan.decode_mask[None, :, None, :]
-    weights = scores.softmax(dim=-1).view(kv_heads * rows, group, tokens).to(v.dtype)
+    log_sums = None
+    if plan.shared:
+        exponentials, sums, log_sums = weigh(scores)
+        scores = exponentials.div_(sums)
+        log_sums = log_sums.transpose(0, 1).reshape(rows, heads)
+    else:
+        scores = scores.softmax(dim=-1)
+    weights = scores.view(kv_heads * rows, group, tokens).to(v.dtype)
     mixed = torch.bmm(weights, v).view(kv_heads, rows, group, dim)
-    return mixed.transpose(0, 1).reshape(rows, heads, dim).to(query.dtype)
+    return mixed.transpose(0, 1).reshape(rows, heads, dim), log_sums
 
 
 def _prefill(
