@@ -48,6 +48,7 @@ class LoadOptions:
         revision: Branch, tag or commit on the hub.
         source: "huggingface" or "modelscope"; None is huggingface.
         cache_dir: Where downloads are kept; None is the hub client's own place.
+        offline: Use what is on this machine and ask no hub; ``HF_HUB_OFFLINE=1`` does the same.
         allow_pickle: Whether ``.bin`` shards may be read (always by the restricted unpickler).
         allow_unknown_tokenizer: Accept a tokenizer of a shape that is not known.
         kv_cache_memory: Bytes for keys and values, as a number or like "4GiB".
@@ -75,6 +76,7 @@ class LoadOptions:
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
+    offline: bool = False
     allow_pickle: bool = True
     allow_unknown_tokenizer: bool = False
     kv_cache_memory: int | str | None = None
@@ -104,7 +106,13 @@ class LoadOptions:
         _count("max_num_seqs", self.max_num_seqs, 1, 1_024)
         for name in ("template", "revision", "cache_dir"):
             _text(name, getattr(self, name))
-        for name in ("allow_pickle", "allow_unknown_tokenizer", "trailing_space", "strict_markers"):
+        for name in (
+            "allow_pickle",
+            "allow_unknown_tokenizer",
+            "offline",
+            "trailing_space",
+            "strict_markers",
+        ):
             if not isinstance(getattr(self, name), bool):
                 _fail(name, getattr(self, name), "True or False")
         if self.prefix_cache is not None and not isinstance(self.prefix_cache, bool):

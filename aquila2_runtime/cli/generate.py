@@ -51,6 +51,7 @@ def generate(
     source: options.Source = None,
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
+    offline: options.Offline = False,
     raw_output: options.RawOutput = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -83,6 +84,7 @@ def generate(
             source=source,
             cache_dir=cache_dir,
             allow_pickle=pickle,
+            offline=offline,
         ) as runtime:
             request = {"fit": fit} if fit is not None else {}
             if as_json:

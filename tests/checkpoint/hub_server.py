@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 _CHUNK = 4096
 
@@ -124,8 +124,10 @@ class Hub:
             self.sent[name] = self.sent.get(name, 0) + count
             return count
 
-    def answer(self, path: str) -> tuple[int, dict[str, str], bytes, str]:
+    def answer(self, path: str, query: str = "") -> tuple[int, dict[str, str], bytes, str]:
         """Status, headers, body and kind of request for a path."""
+        if path.startswith("/api/v1/models/"):
+            return self._modelscope(path.removeprefix("/api/v1/models/"), dict(parse_qsl(query)))
         if path.startswith("/cdn/"):
             _, _, owner, name, commit, *rest = path.split("/")
             return 200, {}, self.repositories[f"{owner}/{name}"][commit]["/".join(rest)], "file"
@@ -161,6 +163,33 @@ class Hub:
             "Location": f"{self.cdn}/cdn/{repository}/{commit}/{file}",
         }
         return 302, headers | linked, b"", "redirect"
+
+    def _modelscope(
+        self, path: str, query: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes, str]:
+        """The same repositories as ModelScope offers them; its main branch is ``master``."""
+        owner, name, *rest = path.split("/")
+        commits = self.repositories.get(f"{owner}/{name}")
+        kind = "file" if rest == ["repo"] else "tree"
+        if commits is None or kind in self.failing:
+            return self.failing.get(kind, 404), {}, b'{"Code": 404, "Success": false}', kind
+        revision = query.get("Revision", "master")
+        files = commits[list(commits)[-1] if revision == "master" else revision]
+        if kind == "file":
+            body = files[query["FilePath"]]
+            return 200, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'}, body, kind
+        entries = [
+            {
+                "Path": file,
+                "Name": file,
+                "Type": "blob",
+                "Size": self.lies.get(file, len(body)),
+                "Sha256": hashlib.sha256(body).hexdigest(),
+            }
+            for file, body in files.items()
+        ]
+        value = {"Code": 200, "Success": True, "Data": {"Files": entries}}
+        return 200, {"Content-Type": "application/json"}, json.dumps(value).encode(), kind
 
     def _listing(self, repository: str, commit: str, files: dict[str, bytes], kind: str) -> Any:
         entries = []
@@ -212,15 +241,16 @@ def serve(hub: Hub) -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         def respond(self) -> None:
-            path = urlsplit(self.path).path
-            hub.requests.append((self.command, path))
+            path, query = urlsplit(self.path).path, urlsplit(self.path).query
+            asked = dict(parse_qsl(query)).get("FilePath")
+            hub.requests.append((self.command, f"{path}/resolve/{asked}" if asked else path))
             if "Authorization" in self.headers:
                 hub.authorizations.append((path, self.headers["Authorization"]))
-            status, headers, body, kind = hub.answer(path)
+            status, headers, body, kind = hub.answer(path, query)
             if kind in ("file", "redirect") and self.command.lower() in hub.failing:
                 status, headers, body = hub.failing[self.command.lower()], {}, b""
             if kind == "file" and self.command == "GET" and status == 200:
-                self._contents(path.rpartition("/")[2], headers, body)
+                self._contents(asked or path.rpartition("/")[2], headers, body)
                 return
             self._head(status, headers | {"Content-Length": str(len(body))})
             if self.command == "GET":

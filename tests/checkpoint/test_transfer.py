@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from aquila2_runtime import Aquila2Runtime, RuntimeLease
 from aquila2_runtime.checkpoint import transfer
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.resolve import resolve
@@ -238,6 +239,11 @@ def test_offline_never_asks_and_is_an_option_too(
     found = fetch(tmp_path)
     hub.requests.clear()
     assert fetch(tmp_path, offline=True) == found
+    cache = str(tmp_path / "cache")
+    with pytest.raises(ModelNotFoundError, match="off limits"):
+        Aquila2Runtime.load("someone/else", cache_dir=cache, offline=True)
+    told = RuntimeLease(model="someone/model", cache_dir=cache, offline=True).facts()
+    assert told.model == "someone/model"
     assert hub.requests == []
 
 
