@@ -36,6 +36,8 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         revision=options.revision,
         cache_dir=options.cache_dir,
         allow_pickle=options.allow_pickle,
+        # None leaves it to the environment.
+        offline=options.offline or None,
         progress=options.progress,
     )
     config = read_config(resolved.path)

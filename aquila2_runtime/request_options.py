@@ -7,13 +7,12 @@ from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidRequestError
 from aquila2_runtime.keywords import reject_unknown
-from aquila2_runtime.load_options import Progress
+from aquila2_runtime.load_options import ADAPTER_NAME, Progress
 from aquila2_runtime.sampling import MAX_NEW_TOKENS
 from aquila2_runtime.shown import shown
 
 FITS: Final = ("drop_oldest", "middle")
 MAX_SALT_CHARACTERS: Final = 256
-MAX_ADAPTER_NAME: Final = 64  # characters; as for the names given to ``load``
 MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
 
 
@@ -22,7 +21,7 @@ class RequestOptions:
     """The keywords of ``chat`` and ``complete`` beside ``params``.
 
     Attributes:
-        adapter: Name of a loaded LoRA adapter; None answers with the base model.
+        adapter: Name of a loaded LoRA adapter; None answers with the model itself.
         fit: How to shorten a conversation that is too long, "drop_oldest" or "middle"; None
             refuses it.
         cache_salt: Who may share cached prefixes with whom; None shares with everybody.
@@ -45,8 +44,9 @@ class RequestOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        name = self.adapter
-        if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_ADAPTER_NAME):
+        if self.adapter is not None and not (
+            isinstance(self.adapter, str) and ADAPTER_NAME.fullmatch(self.adapter)
+        ):
             _fail("adapter", self.adapter, "the name of a loaded adapter or None")
         if self.fit is not None and not (isinstance(self.fit, str) and self.fit in FITS):
             _fail("fit", self.fit, f"one of {', '.join(map(repr, FITS))} or None")

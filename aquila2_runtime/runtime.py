@@ -46,10 +46,10 @@ class Aquila2Runtime(Loaded):
             model: A released name in any letter case ("AquilaChat2-7B", "aquila2-demo"),
                 ``owner/name`` on a hub, or a directory. A directory never touches the network.
             **options: Any of ``LoadOptions``: quantization, device, dtype, max_model_len,
-                template, adapters, merge_adapter, revision, source, cache_dir, allow_pickle,
-                allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype, max_num_seqs,
-                prefix_cache, speculation, attention, cuda_graphs, nf4_copy, trailing_space,
-                strict_markers, progress.
+                template, adapters, merge_adapter, revision, source, cache_dir, offline,
+                allow_pickle, allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype,
+                max_num_seqs, prefix_cache, speculation, attention, cuda_graphs, nf4_copy,
+                trailing_space, strict_markers, progress.
 
         Raises:
             UnknownParameterError: An option does not exist.

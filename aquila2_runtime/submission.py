@@ -77,7 +77,7 @@ class Submission:
             )
         tokenizer = prompts.tokenizer
         _check_ids(checked, tokenizer.n_vocab)
-        adapter = _adapter(options.adapter, prompts.adapters)
+        adapter = _adapter_key(options.adapter, prompts.adapters)
         if messages is not None:
             room, least = _answer_room(checked, options, prompts.max_model_len)
             prompt = prompts.chat(messages, options.fit, room=room, least=least)
@@ -210,21 +210,23 @@ def _check_ids(params: SamplingParams, n_vocab: int) -> None:
                 )
 
 
-def _adapter(name: str | None, known: Mapping[str, str | None]) -> str | None:
+def _adapter_key(name: str | None, known: Mapping[str, str | None]) -> str | None:
+    """The engine's key of a named adapter; None for the base model and for a merged one."""
     if name is None:
         return None
     if name not in known:
-        loaded = " or ".join(map(repr, known))
+        loaded = f"one of {', '.join(map(repr, known))} or None" if known else "None"
         raise InvalidRequestError(
-            f"adapter={shown(name)} is not loaded; it must be "
-            + (f"{loaded} or None." if known else "None: no adapters are loaded."),
+            f"adapter={shown(name)} is not loaded; it must be {loaded}.",
             parameter="adapter",
             value=name,
+            hint="Give its directory at load: adapters={name: directory}.",
         )
     return known[name]
 
 
 def _cache_key(salt: str | None, adapter: str | None) -> tuple[str, ...]:
+    """Who may share cached prefixes with whom."""
     if adapter is not None:
         # Two parts where an adapter is used, so that no salt can spell an adapter's key.
         return (salt or "", adapter)

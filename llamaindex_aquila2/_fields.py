@@ -40,6 +40,7 @@ class Fields(NoTools):
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
+    offline: bool = False
     allow_pickle: bool = True
     allow_unknown_tokenizer: bool = False
     kv_cache_memory: int | str | None = None

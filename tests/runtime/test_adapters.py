@@ -194,7 +194,7 @@ def test_runtimes_share_weights_and_each_has_names_of_its_own(
         assert other.info.adapters == ("taught",)
         ids = other.chat(ask(0), GREEDY, adapter="taught").token_ids
         assert ids == runtime.chat(ask(0), GREEDY, adapter="all").token_ids
-        with pytest.raises(InvalidRequestError, match="no adapters"):
+        with pytest.raises(InvalidRequestError, match="not loaded"):
             plain.chat(ask(0), adapter="taught")
         with pytest.raises(InvalidRequestError, match="'taught'"):
             other.chat(ask(0), adapter="noise")
