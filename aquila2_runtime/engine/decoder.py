@@ -2,10 +2,7 @@
 
 Aquila2's architecture is Llama's: RMSNorm before each block, rotary positions on queries and keys
 (the halves of a head rotated against each other), grouped key/value heads, SwiGLU, no biases.
-The norm multiplies in fp32 and rounds once, as the released Aquila code does.
-
-On CPU everything between the projections is fp32: the sum over the layers, norms, rotation and
-attention. Mixed steps would cost conversions there, and one product on CPU outweighs all of it.
+What lies between the matrix products is ``pointwise``'s.
 """
 
 from __future__ import annotations
@@ -17,11 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from aquila2_runtime.engine.linear import Projection, linear, take_linear
+from aquila2_runtime.engine.lora import LoraBank
+from aquila2_runtime.engine.pointwise import Pointwise
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.engine.attention.base import Attention
     from aquila2_runtime.engine.attention.plan import AttentionPlan
+    from aquila2_runtime.engine.lora import LoraStep
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,22 +42,36 @@ class Decoder:
             layer (the module is emptied as it goes, so memory never holds two copies).
         config: The checkpoint's facts.
         max_positions: Positions the rotary table covers.
+        pointwise: What lies between the matrix products; None is torch's own operations.
+        nf4_copy: Whether 4-bit projections are kept in 16 bits too, for many rows.
+
+    Attributes:
+        adapters: The low-rank updates requests may use beside the weights.
     """
 
-    def __init__(self, model: torch.nn.Module, config: ModelConfig, max_positions: int) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: ModelConfig,
+        max_positions: int,
+        pointwise: Pointwise | None = None,
+        *,
+        nf4_copy: bool = False,
+    ) -> None:
         self.config = config
+        self._nf4_copy = nf4_copy
         inner = model.get_submodule("model")
         self._embedding = _parameter(inner, "embed_tokens.weight")
-        self._wide = self._embedding.device.type == "cpu"
-        self._final_norm = self._norm_weight(inner, "norm.weight")
+        device = self._embedding.device
+        self._pointwise = pointwise or Pointwise(config.rms_norm_eps, self.dtype, device)
+        self._final_norm = _norm_weight(inner, "norm.weight")
         self._layers = [
             self._take_layer(inner.get_submodule(f"layers.{index}"))
             for index in range(config.num_layers)
         ]
         self._head = _take_head(model, self._embedding)
-        device = self._embedding.device
+        self.adapters = LoraBank(config, self.dtype, device)
         self._cos, self._sin = rotary_table(config, max_positions, device)
-        self._eps = torch.full((1, 1), config.rms_norm_eps, device=device)
 
     @property
     def device(self) -> torch.device:
@@ -71,7 +85,12 @@ class Decoder:
 
     @torch.inference_mode()
     def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, attention: Attention, plan: AttentionPlan
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        attention: Attention,
+        plan: AttentionPlan,
+        adapters: LoraStep | None = None,
     ) -> torch.Tensor:
         """Compute a step's hidden states and store its keys and values.
 
@@ -80,56 +99,47 @@ class Decoder:
             positions: Their positions. ``[rows]``.
             attention: Keys, values and how they are read.
             plan: What each row may see.
+            adapters: The low-rank updates of rows that use an adapter; None when none does.
 
         Returns:
-            Hidden states before the final norm. ``[rows, hidden]``.
+            Hidden states after the final norm. ``[rows, hidden]``.
         """
-        config = self.config
+        config, pointwise = self.config, self._pointwise
         rows = ids.shape[0]
         cos, sin = self._cos[positions, None, :], self._sin[positions, None, :]
-        turned = config.num_heads + config.num_kv_heads
-        split = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
-        hidden = F.embedding(ids, self._embedding)
-        if self._wide:
-            hidden = hidden.float()
-        for index, layer in enumerate(self._layers):
-            qkv = layer.qkv(self._norm(hidden, layer.input_norm)).view(rows, -1, config.head_dim)
-            if self._wide:
-                qkv = qkv.float()
-            rotate_(qkv.narrow(1, 0, turned), cos, sin)
-            query, key, value = qkv.split(split, dim=1)
+        hidden = pointwise.begin(F.embedding(ids, self._embedding))
+        normed = pointwise.norm(hidden, self._layers[0].input_norm)
+        following = [layer.input_norm for layer in self._layers[1:]] + [self._final_norm]
+        for index, (layer, next_norm) in enumerate(zip(self._layers, following, strict=True)):
+            qkv = _adapted(adapters, index, "qkv", normed, layer.qkv(normed))
+            query, key, value = pointwise.rotate(
+                qkv.view(rows, -1, config.head_dim), cos, sin, config.num_heads
+            )
             mixed = attention.attend(index, query, key, value, plan)
-            # The sum is this step's own tensor, so it may be added to in place.
-            hidden.add_(layer.output(mixed.reshape(rows, -1).to(self.dtype)))
-            gate_up = layer.gate_up(self._norm(hidden, layer.post_norm))
-            gate, up = gate_up.chunk(2, dim=-1)
-            hidden.add_(layer.down(F.silu(gate).mul_(up)))
-        return hidden
+            mixed = mixed.reshape(rows, -1).to(self.dtype)
+            added = _adapted(adapters, index, "output", mixed, layer.output(mixed))
+            hidden, normed = pointwise.add_norm(hidden, added, layer.post_norm)
+            gate_up = _adapted(adapters, index, "gate_up", normed, layer.gate_up(normed))
+            inner = pointwise.gate(gate_up)
+            added = _adapted(adapters, index, "down", inner, layer.down(inner))
+            hidden, normed = pointwise.add_norm(hidden, added, next_norm)
+        return normed
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Turn hidden states ``[rows, hidden]`` into fp32 logits ``[rows, vocab]``."""
-        return self._head(self._norm(hidden, self._final_norm)).float()
-
-    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        wide = hidden.float()
-        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        # 1 / sqrt(length^2 / size + eps), on one number a row.
-        scale = torch.addcmul(self._eps, length, length, value=1 / weight.shape[0]).rsqrt_()
-        return torch.mul(wide * scale, weight).to(self.dtype)
-
-    def _norm_weight(self, module: torch.nn.Module, name: str) -> torch.Tensor:
-        return _parameter(module, name).float()
+        """Turn the result of ``forward`` into fp32 logits. ``[rows, vocab]``."""
+        return self._head(hidden).float()
 
     def _take_layer(self, layer: torch.nn.Module) -> _Layer:
         attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
+        copy = self._nf4_copy
         return _Layer(
-            input_norm=self._norm_weight(layer, "input_layernorm.weight"),
-            qkv=take_linear(attention, "q_proj", "k_proj", "v_proj"),
-            output=take_linear(attention, "o_proj"),
-            post_norm=self._norm_weight(layer, "post_attention_layernorm.weight"),
-            gate_up=take_linear(mlp, "gate_proj", "up_proj"),
-            down=take_linear(mlp, "down_proj"),
+            input_norm=_norm_weight(layer, "input_layernorm.weight"),
+            qkv=take_linear(attention, "q_proj", "k_proj", "v_proj", nf4_copy=copy),
+            output=take_linear(attention, "o_proj", nf4_copy=copy),
+            post_norm=_norm_weight(layer, "post_attention_layernorm.weight"),
+            gate_up=take_linear(mlp, "gate_proj", "up_proj", nf4_copy=copy),
+            down=take_linear(mlp, "down_proj", nf4_copy=copy),
         )
 
 
@@ -146,17 +156,11 @@ def rotary_table(
     return angles.cos().to(device), angles.sin().to(device)
 
 
-def rotate_(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
-    """Rotate ``[rows, heads, head_dim]`` by ``[rows, 1, head_dim / 2]``, in place and in fp32."""
-    first, second = states.chunk(2, dim=-1)
-    if states.dtype != torch.float32:
-        low, high = first.float(), second.float()
-        first.copy_(low * cos - high * sin)
-        second.copy_(high * cos + low * sin)
-        return
-    crossed = first * sin
-    first.mul_(cos).addcmul_(second, sin, value=-1)
-    second.mul_(cos).add_(crossed)
+def _adapted(
+    adapters: LoraStep | None, layer: int, name: str, states: torch.Tensor, plain: torch.Tensor
+) -> torch.Tensor:
+    """A projection's output, with the low-rank updates of the rows that use an adapter."""
+    return plain if adapters is None else adapters.add(layer, name, states, plain)
 
 
 def _take_head(model: torch.nn.Module, embedding: torch.Tensor) -> Projection:
@@ -168,3 +172,7 @@ def _take_head(model: torch.nn.Module, embedding: torch.Tensor) -> Projection:
 
 def _parameter(module: torch.nn.Module, name: str) -> torch.Tensor:
     return module.get_parameter(name).detach()
+
+
+def _norm_weight(module: torch.nn.Module, name: str) -> torch.Tensor:
+    return _parameter(module, name).float()

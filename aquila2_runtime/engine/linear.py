@@ -18,6 +18,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
+from aquila2_runtime.engine.joined_nf4 import join_nf4
 from aquila2_runtime.engine.packed_nf4 import fuse_nf4
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
@@ -30,12 +31,13 @@ _LONG: Final = 1_024
 _ROWS_HINT: Final = 512
 
 
-def take_linear(parent: torch.nn.Module, *names: str) -> Projection:
+def take_linear(parent: torch.nn.Module, *names: str, nf4_copy: bool = False) -> Projection:
     """Take projections of one input out of a module, as one.
 
     Args:
         parent: Loses the named modules, so that memory never holds two copies of many.
         names: Their names. The outputs are joined in this order.
+        nf4_copy: Whether 4-bit weights are kept in 16 bits too, for many rows.
     """
     modules = [parent.get_submodule(name) for name in names]
     if all(type(module) is torch.nn.Linear for module in modules):
@@ -43,7 +45,7 @@ def take_linear(parent: torch.nn.Module, *names: str) -> Projection:
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
         taken = linear(weight)
     else:
-        fused = fuse_nf4(modules)
+        fused = fuse_nf4(modules) or join_nf4(modules, copy=nf4_copy)
         if fused is None:
             return functools.partial(_in_turn, modules)
         taken = fused

@@ -44,7 +44,7 @@ def fuse_nf4(
     states: list[Any] = [part.quant_state for part in parts]  # type: ignore[attr-defined]
     rows, columns = sum(int(state.shape[0]) for state in states), int(states[0].shape[1])
     joined = bnb.QuantState(
-        absmax=torch.cat([_scales(bnb, state) for state in states]),
+        absmax=torch.cat([nf4_scales(bnb, state) for state in states]),
         shape=torch.Size((rows, columns)),
         code=states[0].code,
         blocksize=states[0].blocksize,
@@ -74,8 +74,13 @@ def _served(parts: Sequence[torch.nn.Parameter]) -> bool:
     return len({(state.shape[1], state.blocksize) for state in states}) == 1
 
 
-def _scales(bnb: Any, state: Any) -> torch.Tensor:
-    """One fp32 scale per block."""
+def nf4_scales(bnb: Any, state: Any) -> torch.Tensor:
+    """One fp32 scale per block of a weight, their own quantization undone.
+
+    Args:
+        bnb: ``bitsandbytes.functional``.
+        state: The weight's ``QuantState``.
+    """
     if not state.nested:
         plain: torch.Tensor = state.absmax.float().reshape(-1)
         return plain

@@ -1,19 +1,27 @@
 """Scheduler: which tokens of which requests the next step computes. Pure policy, no tensors.
 
 Requests that decode come first, one token each; what is left of the step's token budget goes to
-prompts in order of arrival, so that a long prompt delays the others by at most one chunk a step.
+prompts in order of arrival. Beside decoding requests prompts get a smaller budget, so that a long
+one makes the others wait for one small chunk a token, not for a whole step's worth.
 A request is admitted when its whole prompt finds blocks. When a decoding request needs a block and
 none is free, the youngest request gives all of its blocks back and is computed again later
 (preemption by recompute); its ids stay what they were.
+
+With speculation, a few decoding requests may bring drafts along: guessed next tokens, verified in
+the same step. What is wrong about them is never noted as computed, and its place is written over.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from typing import Final
 
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.request import Request, Status
+
+# With more requests decoding, a step has rows enough without guesses.
+_MOST_DRAFTING: Final = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,12 +29,19 @@ class Scheduled:
     """Tokens ``start`` to ``start + count`` of one request, computed in this step.
 
     Attributes:
+        drafts: Guesses at the tokens after these, computed as well and then verified.
         samples: Whether the step ends at the request's newest token, so that a next is chosen.
     """
 
     request: Request
     start: int
     count: int
+    drafts: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Tokens computed, the drafts among them."""
+        return self.count + len(self.drafts)
 
     @property
     def samples(self) -> bool:
@@ -41,15 +56,34 @@ class Scheduler:
         pool: The KV blocks.
         max_num_seqs: Most requests on the device at once.
         max_step_tokens: Most tokens a step computes.
+        max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
+            bound of its own.
+        speculate: Whether decoding requests may bring drafts along.
+        ahead: Whether decoding requests get the block of their next token beforehand, so that a
+            step can be launched before this one's ids are known.
     """
 
-    def __init__(self, pool: BlockPool, *, max_num_seqs: int, max_step_tokens: int) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        *,
+        max_num_seqs: int,
+        max_step_tokens: int,
+        max_prefill_beside_decode: int | None = None,
+        speculate: bool = False,
+        ahead: bool = False,
+    ) -> None:
         self.pool = pool
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.preemptions = 0
+        self.drafted = 0
+        self.accepted = 0
+        self._speculate = speculate
+        self._ahead = ahead
         self._max_num_seqs = max_num_seqs
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
+        self._max_beside = max_prefill_beside_decode or self._max_step_tokens
 
     def add(self, request: Request) -> None:
         """Queue a request behind the others."""
@@ -65,6 +99,14 @@ class Scheduler:
                 plan.append(Scheduled(request, request.num_computed, 1))
                 budget -= 1
         plan = [item for item in plan if item.request.status is Status.RUNNING]
+        if self._speculate and len(plan) <= _MOST_DRAFTING:
+            plan = [self._with_drafts(item, budget // len(plan)) for item in plan]
+            budget -= sum(len(item.drafts) for item in plan)
+        if self._ahead:
+            for item in plan:
+                self._reserve(item.request)
+        if plan:
+            budget = min(budget, self._max_beside)
         for request in self.running:
             if budget > 0 and not request.decoding:
                 budget -= self._chunk(request, budget, plan)
@@ -85,6 +127,11 @@ class Scheduler:
             request.spec.cache_key,
         )
 
+    def verified(self, request: Request) -> None:
+        """Note that a draft was right: the newest token, just accepted, is computed already."""
+        self.accepted += 1
+        self.computed(Scheduled(request, request.num_computed, 1))
+
     def end(self, request: Request) -> None:
         """Take a request out, wherever it stands, and give its blocks back."""
         if request.status is Status.RUNNING:
@@ -98,6 +145,19 @@ class Scheduler:
         count = min(budget, len(request.token_ids) - request.num_computed)
         plan.append(Scheduled(request, request.num_computed, count))
         return count
+
+    def _with_drafts(self, item: Scheduled, most: int) -> Scheduled:
+        """Add drafts as far as the answer and the free blocks have room; nobody gives way."""
+        request = item.request
+        # The token chosen after the last draft is the answer's, too.
+        most = min(most, request.spec.max_tokens - request.num_generated - 1)
+        drafts = request.drafter.propose(request.token_ids, most)
+        length = len(request.token_ids)
+        needed = self.pool.blocks_for(length + len(drafts)) - len(request.blocks)
+        request.blocks += self.pool.allocate(max(needed, 0)) or []
+        del drafts[len(request.blocks) * self.pool.block_size - length :]
+        self.drafted += len(drafts)
+        return dataclasses.replace(item, drafts=tuple(drafts))
 
     def _admit(self, request: Request) -> bool:
         """Give a waiting request blocks for all of its tokens and the next one, or leave it."""
@@ -125,7 +185,7 @@ class Scheduler:
     def _grow(self, request: Request) -> bool:
         """Make room for the newest token's keys and values, preempting the youngest if need be."""
         while self.pool.blocks_for(len(request.token_ids)) > len(request.blocks):
-            fresh = self.pool.allocate(1, after=request.blocks[-1])
+            fresh = self.pool.allocate(1)
             if fresh is not None:
                 request.blocks += fresh
                 continue
@@ -135,6 +195,12 @@ class Scheduler:
             if youngest is request:
                 return False
         return True
+
+    def _reserve(self, request: Request) -> None:
+        """Make room for the token after the newest, if there is any; nobody gives way."""
+        if self.pool.blocks_for(len(request.token_ids) + 1) > len(request.blocks):
+            # In place: the runner knows a request that was admitted anew by its other list.
+            request.blocks += self.pool.allocate(1, after=request.blocks[-1]) or []
 
     def _preempt(self, request: Request) -> None:
         self.preemptions += 1

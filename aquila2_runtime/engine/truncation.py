@@ -48,25 +48,35 @@ def draw(scores: torch.Tensor, rows: Sequence[SampleRow]) -> torch.Tensor:
     width = scores.shape[1]
     settings = _settings(rows, scores)
     chosen = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
-    plain, near, far = _kinds(rows, width)
+    plain, near, far = (
+        [i for i, row in enumerate(rows) if reach(row, width) == k] for k in (0, 1, 2)
+    )
     # A few rows at a time: whole rows in fp64 should stay in the processor's cache.
     for at in range(0, len(plain), _AT_ONCE):
-        some = plain[at : at + _AT_ONCE]
-        own, own_settings = _rows(some, scores, settings)
-        weights = _weights(own, own.amax(dim=-1, keepdim=True), own_settings, width)
-        chosen[torch.tensor(some, device=scores.device)] = _invert(weights, own_settings[:, 1])
-    for count, exact in ((PREFILTER // 4, False), (PREFILTER, True)):
+        own, own_settings, where = _rows(plain[at : at + _AT_ONCE], scores, settings)
+        chosen[where] = invert(whole_weights(own, own_settings[:, 0]), own_settings[:, 1])
+    for count, measure in ((PREFILTER // 4, _estimated), (PREFILTER, _exact)):
         if near:
-            own, own_settings = _rows(near, scores, settings)
-            found, sure = _truncated(count, own, own_settings, exact=exact)
-            chosen[torch.tensor(near, device=scores.device)] = found
+            own, own_settings, where = _rows(near, scores, settings)
+            wanted = any(_shares_whole(rows[index], width) for index in near)
+            masses = measure(own, own_settings[:, 0]) if wanted else (own_settings[:, 0],) * 2
+            chosen[where], sure = truncated(count, own, own_settings, *masses)
             near = [at for at, is_sure in zip(near, sure.tolist(), strict=True) if not is_sure]
     far += near
     if far:
-        own, own_settings = _rows(far, scores, settings)
-        found, _ = _truncated(width, own, own_settings, exact=True)
-        chosen[torch.tensor(far, device=scores.device)] = found
+        own, own_settings, where = _rows(far, scores, settings)
+        chosen[where], _ = truncated(width, own, own_settings, *_exact(own, own_settings[:, 0]))
     return chosen
+
+
+def whole_weights(scores: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
+    """Weights of every id as whole numbers, whose sums are exact.
+
+    Args:
+        scores: fp32; every row has a finite entry, and none is NaN or +inf. ``[rows, ids]``.
+        heat: Temperatures, float64. ``[rows]``.
+    """
+    return _weights(scores, scores.amax(dim=-1, keepdim=True), heat, scores.shape[1])
 
 
 def sorted_top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,12 +117,14 @@ def _top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return values, ids.gather(1, places)
 
 
-def _rows(where: Sequence[int], *tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Some rows, in order; no copies where that is all of them."""
-    if len(where) == len(tensors[0]):
-        return list(tensors)
-    index = torch.tensor(where, device=tensors[0].device)
-    return [tensor[index] for tensor in tensors]
+def _rows(
+    where: Sequence[int], scores: torch.Tensor, settings: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Some rows, in order, and their places; no copies where that is all of them."""
+    index = torch.tensor(where, device=scores.device)
+    if len(where) == len(scores):
+        return scores, settings, index
+    return scores[index], settings[index], index
 
 
 def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
@@ -122,7 +134,7 @@ def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
         (
             row.params.temperature,
             row.noise,
-            _limit(row, width),
+            limit_of(row, width),
             row.params.top_p,
             row.params.min_p,
         )
@@ -131,51 +143,47 @@ def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
     return torch.tensor(listed, device=scores.device, dtype=torch.float64)
 
 
-def _limit(row: SampleRow, width: int) -> int:
+def limit_of(row: SampleRow, width: int) -> int:
+    """How many of the likeliest ids top-k leaves."""
     return min(row.params.top_k, width) if row.params.top_k > 0 else width
 
 
-def _kinds(rows: Sequence[SampleRow], width: int) -> tuple[list[int], list[int], list[int]]:
-    """Rows without a filter, those the likeliest may be enough for, and those to sort in full."""
-    kinds: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for index, row in enumerate(rows):
-        limit = _limit(row, width)
-        if limit == width and row.params.top_p == 1.0 and row.params.min_p == 0.0:
-            kinds[0].append(index)
-        elif width <= PREFILTER or PREFILTER < limit < width:
-            kinds[2].append(index)
-        else:
-            kinds[1].append(index)
-    return kinds
+def reach(row: SampleRow, width: int) -> int:
+    """Tell how far a row's filters reach.
+
+    Returns:
+        0: there is none; 1: the likeliest ids may be enough; 2: a full sort is needed.
+    """
+    limit = limit_of(row, width)
+    if limit == width and row.params.top_p == 1.0 and row.params.min_p == 0.0:
+        return 0
+    return 2 if width <= PREFILTER or PREFILTER < limit < width else 1
 
 
-def _weights(
-    scores: torch.Tensor, likeliest: torch.Tensor, settings: torch.Tensor, width: int
-) -> torch.Tensor:
-    """Whole numbers in proportion to the probabilities, for rows of ``width`` ids.
+def truncated(
+    count: int,
+    scores: torch.Tensor,
+    settings: torch.Tensor,
+    least: torch.Tensor,
+    most: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw from the ``count`` likeliest; say for which rows no other outcome was possible.
 
     Args:
-        scores: All of a row's, or some.
-        likeliest: The row's highest. ``[rows, 1]``.
-        settings: Of the rows.
-        width: Ids of a whole row.
+        count: How many to look at.
+        scores: ``[rows, ids]``.
+        settings: Temperature, noise, top-k, top-p, min-p. ``[rows, 5]``, float64.
+        least: Lower bounds of the whole rows' weights, float64. ``[rows]``. Without a top-k the
+            whole vocabulary is the mass that top-p is a share of.
+        most: Upper bounds.
     """
-    # The likeliest becomes 0 first: differences stay finite at any temperature.
-    apart = scores.double() - likeliest.double()
-    bits = _SUM_BITS - width.bit_length()
-    return apart.div_(settings[:, :1]).exp_().mul_(2.0**bits).long()
-
-
-def _truncated(
-    count: int, scores: torch.Tensor, settings: torch.Tensor, *, exact: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw from the ``count`` likeliest; say for which rows no other outcome was possible."""
     width = scores.shape[1]
     values, ids = sorted_top(scores, count)
-    _, noise, limits, top_p, min_p = settings.unbind(dim=1)
+    heat, noise, limits, top_p, min_p = settings.unbind(dim=1)
     within = torch.arange(count, device=scores.device) < limits[:, None]
-    kept = _weights(values, values[:, :1], settings, width) * within
-    least, most = _mass(kept, scores, values[:, :1], settings, exact=exact)
+    kept = _weights(values, values[:, :1], heat, width) * within
+    own = kept.sum(dim=-1).double()
+    most, least = (torch.where(limits >= width, mass, own) for mass in (most, least))
     before = kept.cumsum(dim=-1) - kept
     # A token stays while those likelier than it have not reached top_p; so the first always stays.
     keep = before < (top_p * most)[:, None]
@@ -183,43 +191,53 @@ def _truncated(
     keep |= (top_p == 1.0)[:, None]
     keep &= kept >= min_p[:, None] * kept[:, :1]
     kept = kept * keep
-    chosen = ids.gather(1, _invert(kept, noise)[:, None])[:, 0]
+    chosen = ids.gather(1, invert(kept, noise)[:, None])[:, 0]
     # Of ids equal to the last candidate some may be missing, so none of these may be kept.
     lowest = values.masked_fill(kept == 0, float("inf")).amin(dim=-1)
     return chosen, sure & ((lowest > values[:, -1]) | (count >= width))
 
 
-def _mass(
-    kept: torch.Tensor,
-    scores: torch.Tensor,
-    likeliest: torch.Tensor,
-    settings: torch.Tensor,
-    *,
-    exact: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Between which numbers the weight lies that top-p is a share of. ``[rows]`` each.
+def _shares_whole(row: SampleRow, width: int) -> bool:
+    """Whether top-p is a share of the whole vocabulary's weight."""
+    return row.params.top_p < 1.0 and limit_of(row, width) == width
 
-    With a top-k it is the weight of what that left; without one, of the whole vocabulary.
+
+def _weights(
+    scores: torch.Tensor, likeliest: torch.Tensor, heat: torch.Tensor, width: int
+) -> torch.Tensor:
+    """Whole numbers in proportion to the probabilities, for all or some of a row's ids.
+
+    Args:
+        scores: ``[rows, n]``.
+        likeliest: The rows' highest. ``[rows, 1]``.
+        heat: Temperatures. ``[rows]``.
+        width: Ids of a whole row.
     """
-    width = scores.shape[1]
-    own = kept.sum(dim=-1).double()
-    whole = settings[:, 2] >= width
-    if kept.shape[1] == width or not bool((whole & (settings[:, 3] < 1.0)).any()):
-        return own, own
-    if exact:
-        total = _weights(scores, likeliest, settings, width).sum(dim=-1).double()
-        total = torch.where(whole, total, own)
-        return total, total
-    heat = settings[:, :1].float()
+    # The likeliest becomes 0 first: differences stay finite at any temperature.
+    apart = scores.double() - likeliest.double()
     bits = _SUM_BITS - width.bit_length()
-    total = (scores - likeliest).div_(heat).exp_().sum(dim=-1).double() * 2.0**bits
-    return (
-        torch.where(whole, total * (1 - _MARGIN), own),
-        torch.where(whole, total * (1 + _MARGIN), own),
-    )
+    return apart.div_(heat[:, None]).exp_().mul_(2.0**bits).long()
 
 
-def _invert(weights: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def _exact(scores: torch.Tensor, heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight of whole rows, twice. ``[rows]`` each."""
+    parts = [
+        whole_weights(scores[at : at + _AT_ONCE], heat[at : at + _AT_ONCE]).sum(dim=-1)
+        for at in range(0, len(scores), _AT_ONCE)
+    ]
+    total = torch.cat(parts).double()
+    return total, total
+
+
+def _estimated(scores: torch.Tensor, heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Between which numbers the weight of whole rows lies. ``[rows]`` each."""
+    apart = scores - scores.amax(dim=-1, keepdim=True)
+    total = apart.div_(heat[:, None].float()).exp_().sum(dim=-1).double()
+    total *= 2.0 ** (_SUM_BITS - scores.shape[1].bit_length())
+    return total * (1 - _MARGIN), total * (1 + _MARGIN)
+
+
+def invert(weights: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Inverse of the cumulative distribution at ``noise``; never a place of weight zero.
 
     Args:
