@@ -16,6 +16,7 @@ from aquila2_runtime.errors import (
 from aquila2_runtime.fitting import fit_messages, refuse_hopeless
 from aquila2_runtime.templates import TEMPLATES, Template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
+from aquila2_runtime.tools import Tool, tools_text
 
 MAX_MESSAGES: Final = 10_000
 
@@ -48,13 +49,20 @@ class PromptMaker:
     trailing_space: bool = False
     strict_markers: bool = False
 
-    def chat(self, messages: Sequence[Message], fit: str | None = None, room: int = 1) -> Prompt:
+    def chat(
+        self,
+        messages: Sequence[Message],
+        fit: str | None = None,
+        room: int = 1,
+        tools: Sequence[Tool] = (),
+    ) -> Prompt:
         """Render a conversation.
 
         Args:
             messages: The turns, oldest first.
             fit: None refuses what is too long; "drop_oldest" and "middle" shorten it.
             room: Tokens to leave for the answer when shortening.
+            tools: Shown behind the system text.
 
         Raises:
             TemplateError: The checkpoint has no chat template.
@@ -62,20 +70,23 @@ class PromptMaker:
             ContextOverflowError: The conversation is too long.
         """
         checked = self._check(messages)
+        shown = tools_text(tools)
         if fit is None:
             refuse_hopeless(
-                sum(len(message.content) for message in checked), self.tokenizer, self.max_model_len
+                len(shown) + sum(len(message.content) for message in checked),
+                self.tokenizer,
+                self.max_model_len,
             )
-            return self._render(checked)
+            return self._render(checked, shown)
         kept, notices = fit_messages(
             checked,
-            self._count,
+            lambda some: len(self._render(some, shown).token_ids),
             self.max_model_len - room,
             fit,
             tokenizer=self.tokenizer,
             room=room,
         )
-        prompt = self._render(kept)
+        prompt = self._render(kept, shown)
         return Prompt(prompt.token_ids, (*notices, *prompt.notices))
 
     def text(self, text: object) -> Prompt:
@@ -141,7 +152,7 @@ class PromptMaker:
                 )
         return list(messages)
 
-    def _render(self, messages: Sequence[Message]) -> Prompt:
+    def _render(self, messages: Sequence[Message], shown: str) -> Prompt:
         if self.template is None:
             raise TemplateError(
                 f"No chat template is known for {self.model}.",
@@ -153,13 +164,11 @@ class PromptMaker:
         rendered = render_messages(
             messages,
             self.template,
+            tools_text=shown,
             trailing_space=self.trailing_space,
             strict_markers=self.strict_markers,
         )
         return Prompt(tuple(self.tokenizer.encode_parts(rendered.parts)), rendered.notices)
-
-    def _count(self, messages: Sequence[Message]) -> int:
-        return len(self._render(messages).token_ids)
 
     def _bad_id(self, position: int, token_id: object) -> NoReturn:
         raise InvalidPromptError(

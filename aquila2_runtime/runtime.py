@@ -20,6 +20,7 @@ from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.prompts import PromptMaker
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.submission import Submission, submit_all, submit_one
+from aquila2_runtime.tools import Tool, check_tools
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.base import EngineStats
@@ -91,7 +92,9 @@ class Aquila2Runtime:
             params: How to choose tokens and when to stop.
             **request: ``fit`` ("drop_oldest" or "middle": how to shorten a conversation that is
                 too long; by default it is refused), ``cache_salt`` (who may share cached
-                prefixes), ``timeout`` (seconds), ``adapter``.
+                prefixes), ``timeout`` (seconds), ``adapter``, ``tools`` (a list of ``Tool``),
+                ``tool_choice`` ("auto", "any", "none" or a tool's name, which is then called
+                once; "auto" if left out) and ``parallel_tool_calls`` (False allows one call).
 
         Raises:
             InvalidRequestError: The request is wrong; nothing was computed.
@@ -242,15 +245,19 @@ class Aquila2Runtime:
 
     # Looking
 
-    def render(self, messages: Sequence[Message]) -> list[int]:
-        """Return the exact ids the model sees for a conversation."""
-        return list(self._prompts.chat(messages).token_ids)
+    def render(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None
+    ) -> list[int]:
+        """Return the exact ids the model sees for a conversation and the tools it may call."""
+        return list(self._prompts.chat(messages, tools=check_tools(tools)).token_ids)
 
-    def count_tokens(self, text_or_messages: str | Sequence[Message]) -> int:
-        """Count a text's tokens, or those of a rendered conversation."""
+    def count_tokens(
+        self, text_or_messages: str | Sequence[Message], *, tools: Sequence[Tool] | None = None
+    ) -> int:
+        """Count a text's tokens, or those of a conversation as ``render`` returns it."""
         if isinstance(text_or_messages, str):
             return len(self.tokenizer.encode_ordinary(text_or_messages))
-        return len(self._prompts.chat(text_or_messages).token_ids)
+        return len(self.render(text_or_messages, tools=tools))
 
     @property
     def tokenizer(self) -> Aquila2Tokenizer:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from aquila2_runtime.demands import TOOL_OPTIONS, Demands
 from aquila2_runtime.engine.base import Engine, EngineRequest
 from aquila2_runtime.errors import InvalidRequestError, InvalidSamplingParamsError
 from aquila2_runtime.generation import Answer
@@ -17,13 +18,14 @@ from aquila2_runtime.keywords import reject_unknown
 from aquila2_runtime.outputs import RequestOutput, Usage
 from aquila2_runtime.prompts import Prompt, PromptMaker, check_room
 from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.tool_parser import ToolCallParser
 
 if TYPE_CHECKING:
     from aquila2_runtime.conversation import Message
     from aquila2_runtime.engine.handle import RequestHandle
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
-REQUEST_OPTIONS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
+REQUEST_OPTIONS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"}) | TOOL_OPTIONS
 MAX_SALT_CHARACTERS: Final = 256
 MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
 # Of the context, kept for the answer when a conversation is shortened and max_tokens is not given.
@@ -41,6 +43,7 @@ class Submission:
         stop_ids: Every id that ends the answer.
         cache_key: Who may share cached prefixes with whom.
         timeout: Seconds; None for no limit.
+        demands: What the answer must look like.
     """
 
     prompt: Prompt
@@ -49,6 +52,7 @@ class Submission:
     stop_ids: frozenset[int]
     cache_key: tuple[str, ...]
     timeout: float | None
+    demands: Demands
 
     @classmethod
     def of(
@@ -80,8 +84,12 @@ class Submission:
         fit = request.get("fit")
         if messages is not None:
             share = max(prompts.max_model_len // _ANSWER_SHARE, checked.min_tokens)
-            prompt = prompts.chat(messages, fit, checked.max_tokens or share)
+            demands = Demands.of(tokenizer, checked, request)
+            prompt = prompts.chat(messages, fit, checked.max_tokens or share, demands.shown)
         else:
+            for option in sorted(TOOL_OPTIONS & request.keys()):
+                _bad_option(option, request[option], "left out: only conversations have tools")
+            demands = Demands.of(tokenizer, checked, {})
             if fit is not None:
                 raise InvalidRequestError(
                     "fit shortens conversations; plain text and ids are never shortened.",
@@ -96,7 +104,9 @@ class Submission:
                 parameter="min_tokens",
                 value=checked.min_tokens,
             )
-        stop_ids = frozenset(checked.stop_ids)
+        demands.check_room(room)
+        prompt = dataclasses.replace(prompt, notices=(*prompt.notices, *demands.notices))
+        stop_ids = frozenset(checked.stop_ids) if demands.grammar is None else frozenset()
         if not checked.ignore_eos:
             # A control id in an answer means that the turn is over, whichever it is.
             stop_ids |= {tokenizer.eos_token_id, *tokenizer.control_ids.values()}
@@ -107,6 +117,23 @@ class Submission:
             stop_ids=stop_ids,
             cache_key=cache_key,
             timeout=timeout,
+            demands=demands,
+        )
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The stop strings that apply."""
+        return self.params.stop_strings if self.demands.free_text else ()
+
+    def answer(self, tokenizer: Aquila2Tokenizer, request: EngineRequest) -> Answer:
+        """What one of the engine's requests becomes."""
+        tools = self.demands.tools
+        return Answer(
+            tokenizer,
+            request,
+            self.prompt.notices,
+            stop=self.stop_strings,
+            calls=ToolCallParser([tool.name for tool in tools]) if tools else None,
         )
 
     def engine_requests(
@@ -127,8 +154,9 @@ class Submission:
                 cache_key=self.cache_key,
                 deadline=deadline,
                 # Stop strings are found by the reader, who must then see every token at once.
-                quiet=not read_along and not params.stop_strings,
+                quiet=not read_along and not self.stop_strings,
                 bell=bell,
+                constraint=self.demands.state(self.max_tokens),
             )
             for index in range(params.n)
         ]
@@ -179,7 +207,7 @@ def submit_all(
     bell = threading.Event()
     groups = [
         [
-            (engine.submit(request), Answer(tokenizer, request, submission.prompt.notices))
+            (engine.submit(request), submission.answer(tokenizer, request))
             for request in submission.engine_requests(
                 tokenizer.eos_token_id, bell if together else None, read_along=False
             )
@@ -205,7 +233,7 @@ def submit_one(
             hint="Stream n requests, or read the n answers whole.",
         )
     (request,) = submission.engine_requests(tokenizer.eos_token_id, None, read_along=True)
-    return engine.submit(request), Answer(tokenizer, request, submission.prompt.notices)
+    return engine.submit(request), submission.answer(tokenizer, request)
 
 
 def _output(model: str, submission: Submission, answers: Sequence[Answer]) -> RequestOutput:

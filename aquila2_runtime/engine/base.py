@@ -11,6 +11,7 @@ from aquila2_runtime.outputs import FinishReason
 from aquila2_runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:
+    from aquila2_runtime.engine.constraint import TokenConstraint
     from aquila2_runtime.engine.handle import RequestHandle
 
 
@@ -29,6 +30,7 @@ class EngineRequest:
         deadline: ``time.monotonic()`` at which the request ends with ``timeout``; None for never.
         quiet: Wake the reader only at the end (nobody reads along).
         bell: Rung at every wake; lets one reader wait for many requests.
+        constraint: Which ids may come next; the engine's own from submission on.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -41,6 +43,7 @@ class EngineRequest:
     deadline: float | None = None
     quiet: bool = False
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
+    constraint: TokenConstraint | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
