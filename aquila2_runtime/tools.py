@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from aquila2_runtime.errors import InvalidPromptError
+from aquila2_runtime.plain_text import check_text
 
 CALL_OPENING: Final = "<tool_call>"
 CALL_CLOSING: Final = "</tool_call>"
@@ -33,6 +34,8 @@ _INSTRUCTION: Final = (
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_DEPTH: Final = 8
+MAX_TOOLS: Final = 128
+_MAX_DESCRIPTION: Final = 16_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,10 +64,10 @@ class Tool:
                 value=self.name,
                 hint="Use 1 to 64 letters, digits, underscores, hyphens or dots.",
             )
-        if not isinstance(self.description, str):
+        if len(check_text(self.description, "description")) > _MAX_DESCRIPTION:
             raise InvalidPromptError(
-                f"The description of the tool {self.name} must be a string, not "
-                f"{type(self.description).__name__}.",
+                f"The description of the tool {self.name} has more than {_MAX_DESCRIPTION} "
+                "characters.",
                 parameter="tools",
             )
         schema = self.parameters
@@ -95,13 +98,39 @@ class ToolCall:
     """
 
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] = dataclasses.field(hash=False)
 
     @property
     def text(self) -> str:
         """The call as the model writes it."""
         body = {"name": self.name, "arguments": dict(self.arguments)}
         return f"{CALL_OPENING}{json.dumps(body, ensure_ascii=False)}{CALL_CLOSING}"
+
+
+def check_tools(tools: object) -> tuple[Tool, ...]:
+    """Return a request's tools, none for None.
+
+    Raises:
+        InvalidPromptError: It is no list of at most 128 tools with different names.
+    """
+    if tools is None:
+        return ()
+    if not isinstance(tools, (list, tuple)) or not all(isinstance(one, Tool) for one in tools):
+        raise InvalidPromptError("tools must be a list of Tool.", parameter="tools")
+    if len(tools) > MAX_TOOLS:
+        raise InvalidPromptError(
+            f"There are {len(tools)} tools, more than {MAX_TOOLS}.",
+            parameter="tools",
+            value=len(tools),
+        )
+    names: set[str] = set()
+    for tool in tools:
+        if tool.name in names:
+            raise InvalidPromptError(
+                f"Two tools are called {tool.name}.", parameter="tools", value=tool.name
+            )
+        names.add(tool.name)
+    return tuple(tools)
 
 
 def tools_text(tools: Sequence[Tool]) -> str:
