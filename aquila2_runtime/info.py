@@ -22,6 +22,7 @@ class RuntimeInfo:
         dtype: Type of weights and hidden states.
         quantization: "nf4", "int8" or None.
         attention: The attention implementation.
+        cuda_graphs: Whether decoding steps are captured and replayed.
         kv_cache_dtype: Type of keys and values.
         kv_cache_bytes: Memory set aside for keys and values.
         kv_cache_tokens: Tokens that memory holds.
@@ -34,6 +35,8 @@ class RuntimeInfo:
         prefix_cache: Whether shared prefixes are computed once.
         speculation: How next tokens are guessed: "ngram", or None.
         vocab_size: Rows of the embedding; ids lie below it.
+        adapters: LoRA adapters that requests may name.
+        merged_adapter: The one that is merged into the weights; None when none is.
         reasons: Why each choice was made, by attribute name.
     """
 
@@ -47,6 +50,7 @@ class RuntimeInfo:
     dtype: str
     quantization: str | None
     attention: str
+    cuda_graphs: bool
     kv_cache_dtype: str
     kv_cache_bytes: int
     kv_cache_tokens: int
@@ -58,6 +62,8 @@ class RuntimeInfo:
     prefix_cache: bool
     speculation: str | None
     vocab_size: int
+    adapters: tuple[str, ...]
+    merged_adapter: str | None
     reasons: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:

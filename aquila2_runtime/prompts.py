@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from aquila2_runtime.conversation import Message, render_messages
@@ -40,6 +40,8 @@ class PromptMaker:
         model: The model's name, for messages.
         trailing_space: Append one space to prompts.
         strict_markers: Refuse role markers in message text instead of neutralising them.
+        adapters: Names a request may give as ``adapter``, each with the engine's key for it; None
+            for one that is merged into the weights.
     """
 
     tokenizer: Aquila2Tokenizer
@@ -48,6 +50,7 @@ class PromptMaker:
     model: str
     trailing_space: bool = False
     strict_markers: bool = False
+    adapters: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     def chat(
         self,

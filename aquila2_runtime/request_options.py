@@ -13,6 +13,7 @@ from aquila2_runtime.shown import shown
 
 FITS: Final = ("drop_oldest", "middle")
 MAX_SALT_CHARACTERS: Final = 256
+MAX_ADAPTER_NAME: Final = 64  # characters; as for the names given to ``load``
 MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
 
 
@@ -21,16 +22,15 @@ class RequestOptions:
     """The keywords of ``chat`` and ``complete`` beside ``params``.
 
     Attributes:
-        adapter: Name of a LoRA adapter (not yet supported).
+        adapter: Name of a loaded LoRA adapter; None answers with the base model.
         fit: How to shorten a conversation that is too long, "drop_oldest" or "middle"; None
             refuses it.
         cache_salt: Who may share cached prefixes with whom; None shares with everybody.
         timeout: Seconds the request may take; None for no limit.
         answer_limit: Most new tokens where ``SamplingParams.max_tokens`` is None; None is what is
             left of the context. Unlike ``max_tokens`` it gives way to a long prompt.
-        progress: Called with "prefill", prompt tokens read so far and prompt tokens in all (of all
-            prompts of a batch), while a prompt takes more than one step to read; in the thread
-            that reads the answer, so whatever it raises ends that call.
+        progress: Called with "prefill", prompt tokens read and prompt tokens in all, in the thread
+            that reads the answer, while a prompt takes more than one step to read.
 
     Raises:
         InvalidRequestError: A value has a wrong type or lies outside its range.
@@ -41,12 +41,13 @@ class RequestOptions:
     cache_salt: str | None = None
     timeout: float | None = None
     answer_limit: int | None = None
-    progress: Progress | None = dataclasses.field(default=None, compare=False)
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         """Check every option."""
-        if self.adapter is not None:
-            _fail("adapter", self.adapter, "None: no adapters are loaded")
+        name = self.adapter
+        if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_ADAPTER_NAME):
+            _fail("adapter", self.adapter, "the name of a loaded adapter or None")
         if self.fit is not None and not (isinstance(self.fit, str) and self.fit in FITS):
             _fail("fit", self.fit, f"one of {', '.join(map(repr, FITS))} or None")
         salt = self.cache_salt

@@ -13,9 +13,10 @@ from aquila2_runtime.engine.base import Engine, EngineRequest
 from aquila2_runtime.errors import InvalidRequestError, InvalidSamplingParamsError
 from aquila2_runtime.generation import Answer
 from aquila2_runtime.prompts import Prompt, PromptMaker, check_room
-from aquila2_runtime.reading import tellers
+from aquila2_runtime.reading import Teller, tellers
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.shown import shown
 
 if TYPE_CHECKING:
     from aquila2_runtime.conversation import Message
@@ -37,6 +38,7 @@ class Submission:
         max_tokens: Most new tokens.
         stop_ids: Every id that ends the answer.
         cache_key: Who may share cached prefixes with whom.
+        adapter: The engine's key of the adapter; None for the base model.
         timeout: Seconds; None for no limit.
         progress: Called while long prompts are read; None for never.
     """
@@ -46,6 +48,7 @@ class Submission:
     max_tokens: int
     stop_ids: frozenset[int]
     cache_key: tuple[str, ...]
+    adapter: str | None
     timeout: float | None
     progress: Progress | None = None
 
@@ -74,6 +77,7 @@ class Submission:
             )
         tokenizer = prompts.tokenizer
         _check_ids(checked, tokenizer.n_vocab)
+        adapter = _adapter(options.adapter, prompts.adapters)
         if messages is not None:
             room, least = _answer_room(checked, options, prompts.max_model_len)
             prompt = prompts.chat(messages, options.fit, room=room, least=least)
@@ -103,7 +107,8 @@ class Submission:
             params=checked,
             max_tokens=room,
             stop_ids=stop_ids,
-            cache_key=() if options.cache_salt is None else (options.cache_salt,),
+            cache_key=_cache_key(options.cache_salt, adapter),
+            adapter=adapter,
             timeout=options.timeout,
             progress=options.progress,
         )
@@ -136,6 +141,7 @@ class Submission:
                 stop_ids=self.stop_ids,
                 eos_token_id=eos_token_id,
                 cache_key=self.cache_key,
+                adapter=self.adapter,
                 deadline=deadline,
                 # Stop strings are found by the reader, who must then see every token at once.
                 quiet=not (read_along or params.stop_strings or self.progress is not None),
@@ -166,7 +172,18 @@ def submit_one(
         tokenizer.eos_token_id, began=time.monotonic(), read_along=True
     )
     (teller,) = tellers(submission.progress, [len(submission.prompt.token_ids)])
-    return engine.submit(request), Answer(tokenizer, request, submission.prompt.notices, teller)
+    return engine.submit(request), answer_to(request, submission, tokenizer, teller)
+
+
+def answer_to(
+    request: EngineRequest,
+    submission: Submission,
+    tokenizer: Aquila2Tokenizer,
+    teller: Teller | None,
+) -> Answer:
+    """What reads one of a submission's requests."""
+    tells = teller if request.tell_prefill else None
+    return Answer(tokenizer, request, submission.prompt.notices, tells)
 
 
 def _answer_room(
@@ -191,3 +208,24 @@ def _check_ids(params: SamplingParams, n_vocab: int) -> None:
                     parameter=name,
                     value=token_id,
                 )
+
+
+def _adapter(name: str | None, known: Mapping[str, str | None]) -> str | None:
+    if name is None:
+        return None
+    if name not in known:
+        loaded = " or ".join(map(repr, known))
+        raise InvalidRequestError(
+            f"adapter={shown(name)} is not loaded; it must be "
+            + (f"{loaded} or None." if known else "None: no adapters are loaded."),
+            parameter="adapter",
+            value=name,
+        )
+    return known[name]
+
+
+def _cache_key(salt: str | None, adapter: str | None) -> tuple[str, ...]:
+    if adapter is not None:
+        # Two parts where an adapter is used, so that no salt can spell an adapter's key.
+        return (salt or "", adapter)
+    return () if salt is None else (salt,)

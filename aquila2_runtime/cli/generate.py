@@ -24,17 +24,9 @@ def generate(
     ] = None,
     model: options.Model = options.DEMO,
     system: options.System = None,
-    document: Annotated[
-        list[Path] | None,
-        typer.Option(help="A UTF-8 text file to answer from; may repeat."),
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Continue the text as it is, without a chat template.")
-    ] = False,
-    fit: Annotated[
-        str | None,
-        typer.Option(help="Shorten what is too long: drop_oldest or middle; refused otherwise."),
-    ] = None,
+    document: options.Document = None,
+    raw: options.Raw = False,
+    fit: options.Fit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = 0.0,
@@ -65,12 +57,7 @@ def generate(
             stop=stop,
             seed=seed,
         )
-        if raw and (system is not None or document):
-            raise wrong(
-                "--raw continues text as it is; --system and --document need the chat template."
-            )
-        text = _text(prompt, document or [])
-        asked: str | list[Message] = text if raw else _messages(system, text)
+        asked = _asked(prompt, system, document or [], raw=raw)
         with options.load(
             model,
             quiet=quiet,
@@ -95,6 +82,18 @@ def generate(
                     _print_text(runtime, asked, params, request, raw_output=raw_output)
             finally:
                 progress.end()
+
+
+def _asked(
+    prompt: str | None, system: str | None, documents: list[Path], *, raw: bool
+) -> str | list[Message]:
+    """Text to continue, or a conversation to answer."""
+    if raw and (system is not None or documents):
+        raise wrong(
+            "--raw continues text as it is; --system and --document need the chat template."
+        )
+    text = _text(prompt, documents)
+    return text if raw else _messages(system, text)
 
 
 def _text(prompt: str | None, documents: list[Path]) -> str:

@@ -26,6 +26,7 @@ class EngineRequest:
         stop_ids: Ids that end the answer (end-of-text among them unless ignored).
         eos_token_id: The end-of-text id.
         cache_key: Who may share cached prefixes with whom (salt and adapter).
+        adapter: Key of the adapter it is answered with; None for the base model.
         deadline: ``time.monotonic()`` at which the request ends with ``timeout``; None for never.
         quiet: Wake the reader only at the end (nobody reads along).
         bell: Rung at every wake; lets one reader wait for many requests.
@@ -39,6 +40,7 @@ class EngineRequest:
     stop_ids: frozenset[int]
     eos_token_id: int
     cache_key: tuple[str, ...] = ()
+    adapter: str | None = None
     deadline: float | None = None
     quiet: bool = False
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)

@@ -67,6 +67,8 @@ class Scheduler:
         max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
             bound of its own.
         speculate: Whether decoding requests may bring drafts along.
+        ahead: Whether decoding requests get the block of their next token beforehand, so that a
+            step can be launched before this one's ids are known.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Scheduler:
         max_step_tokens: int,
         max_prefill_beside_decode: int | None = None,
         speculate: bool = False,
+        ahead: bool = False,
     ) -> None:
         self.pool = pool
         self.waiting: deque[Request] = deque()
@@ -85,6 +88,7 @@ class Scheduler:
         self.drafted = 0
         self.accepted = 0
         self._speculate = speculate
+        self._ahead = ahead
         self._max_num_seqs = max_num_seqs
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
         self._max_beside = max_prefill_beside_decode or self._max_step_tokens
@@ -106,6 +110,9 @@ class Scheduler:
         if self._speculate and len(plan) <= _MOST_DRAFTING:
             plan = [self._with_drafts(item, budget // len(plan)) for item in plan]
             budget -= sum(len(item.drafts) for item in plan)
+        if self._ahead:
+            for item in plan:
+                self._reserve(item.request)
         if plan:
             budget = min(budget, self._max_beside)
         for request in self.running:
@@ -217,9 +224,8 @@ class Scheduler:
         if needed > self.pool.free_beside(blocks):
             return False
         self.pool.hold(blocks)
-        # In order, so that a document's blocks tend to lie in one stretch, which attention can read
-        # without a copy.
-        request.blocks = blocks + sorted(self.pool.allocate(needed) or [])
+        fresh = self.pool.allocate(needed, after=blocks[-1] if blocks else None) or []
+        request.blocks = blocks + fresh
         request.nodes = nodes
         request.num_computed = len(blocks) * self.pool.block_size
         if request.num_cached is None:
@@ -242,6 +248,12 @@ class Scheduler:
             if youngest is request:
                 return False
         return True
+
+    def _reserve(self, request: Request) -> None:
+        """Make room for the token after the newest, if there is any; nobody gives way."""
+        if self.pool.blocks_for(len(request.token_ids) + 1) > len(request.blocks):
+            # In place: the runner knows a request that was admitted anew by its other list.
+            request.blocks += self.pool.allocate(1, after=request.blocks[-1]) or []
 
     def _preempt(self, request: Request) -> None:
         self.preemptions += 1

@@ -208,7 +208,7 @@ class TorchEngine(Engine):
             if is_fatal(error):
                 raise
             if len(scheduled) == 1:
-                self._fail(scheduler, scheduled[0].request, failure_of(error))
+                self._fail(scheduler, scheduled[0].request, failure_of(error, scheduled[0]))
                 return []
             _log.warning("a step of %d requests failed; running each alone", len(scheduled))
         chosen: list[Chosen] = []
