@@ -15,14 +15,16 @@ from aquila2_runtime.errors import (
     InvalidPromptError,
     InvalidSamplingParamsError,
 )
-from aquila2_runtime.generation import Answer
 from aquila2_runtime.loop_end import aborting_with_loop
 from aquila2_runtime.outputs import RequestOutput, Usage
+from aquila2_runtime.reading import tellers
 from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.submission import answer_to
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.base import Engine, EngineRequest
     from aquila2_runtime.engine.handle import RequestHandle
+    from aquila2_runtime.generation import Answer
     from aquila2_runtime.submission import Submission
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
@@ -86,6 +88,9 @@ class Batch:
         self._submissions = submissions
         self._model = model
         self._answers: list[list[Answer]] = [[] for _ in submissions]
+        lengths = [len(one.prompt.token_ids) for one in submissions]
+        # Requests of one call are asked with the same options.
+        self._tellers = tellers(submissions[0].progress if submissions else None, lengths)
         self._accepted = False
         self._held: Entry | None = None  # taken from the queue and not accepted yet
 
@@ -152,11 +157,13 @@ class Batch:
     def _requests(self, bell: threading.Event | None) -> Iterator[Entry]:
         """Every request with its answer, made when it is its turn."""
         began, eos = time.monotonic(), self._tokenizer.eos_token_id
-        for submission, answers in zip(self._submissions, self._answers, strict=True):
+        for submission, answers, teller in zip(
+            self._submissions, self._answers, self._tellers, strict=True
+        ):
             for request in submission.engine_requests(
                 eos, began=began, read_along=False, bell=bell
             ):
-                answers.append(Answer(self._tokenizer, request, submission.prompt.notices))
+                answers.append(answer_to(request, submission, self._tokenizer, teller))
                 yield request, answers[-1]
 
     def _feed(self, queue: Iterator[Entry], flying: list[tuple[RequestHandle, Answer]]) -> None:

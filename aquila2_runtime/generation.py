@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.detokenizer import IncrementalDetokenizer, StopChecker
@@ -33,10 +33,15 @@ class Answer:
         tokenizer: Of the checkpoint.
         request: What the engine was asked.
         notices: What was changed in the prompt on the caller's wish; told with the last delta.
+        on_prefill: Called with the prompt tokens read so far, if the request is to tell.
     """
 
     def __init__(
-        self, tokenizer: Aquila2Tokenizer, request: EngineRequest, notices: tuple[str, ...] = ()
+        self,
+        tokenizer: Aquila2Tokenizer,
+        request: EngineRequest,
+        notices: tuple[str, ...] = (),
+        on_prefill: Callable[[int], None] | None = None,
     ) -> None:
         params = request.params
         self.token_ids: list[int] = []
@@ -47,6 +52,7 @@ class Answer:
         self._tokenizer = tokenizer
         self._request = request
         self._notices = notices
+        self._on_prefill = on_prefill if request.tell_prefill else None
         self._detokenizer = IncrementalDetokenizer(tokenizer)
         self._stops = StopChecker(params.stop_strings, include=params.include_stop_str_in_output)
         self._pieces: list[str] = []
@@ -81,6 +87,9 @@ class Answer:
         """Take new ids; return what can be shown, or None while there is nothing to say."""
         if chunk.started is not None:
             self._started = chunk.started
+            chunk.prefilled = len(self._request.prompt_token_ids)
+        if self._on_prefill is not None and chunk.prefilled is not None:
+            self._on_prefill(chunk.prefilled)
         first_prompt_logprobs = None
         if chunk.prompt_logprobs is not None:
             described = (self._describe(entry) for entry in chunk.prompt_logprobs)

@@ -10,7 +10,6 @@ from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidLoadOptionError
 from aquila2_runtime.keywords import reject_unknown
-from aquila2_runtime.request_options import ADAPTER_NAME
 from aquila2_runtime.shown import shown
 
 # Called with the stage ("downloading", "checking", "loading", "ready"), done and total units.
@@ -19,14 +18,21 @@ Progress = Callable[[str, int, int | None], None]
 Adapters = Mapping[str, "str | os.PathLike[str]"] | tuple[tuple[str, str], ...]
 
 _DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
+_KV_DTYPES: Final = (*_DTYPES, "int8")
+_ATTENTIONS: Final = ("auto", "gathered", "paged", "flash-attn", "runs")
 _QUANTIZATIONS: Final = ("nf4", "int8")
+_SWITCHES: Final = (
+    "allow_pickle", "allow_unknown_tokenizer", "nf4_copy", "offline", "trailing_space",
+    "strict_markers",
+)  # fmt: skip
 _SOURCES: Final = ("huggingface", "modelscope")
-_MAX_ADAPTERS: Final = 64
 _SPECULATIONS: Final = ("ngram",)
 # torch keeps a device's number in a signed byte: it takes "cuda:256" for "cuda:0".
 _DEVICE: Final = re.compile(r"auto|cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 _MAX_DEVICE: Final = 127
 _SIZE: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(KiB|MiB|GiB|B)?")
+ADAPTER_NAME: Final = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
+_MAX_ADAPTERS: Final = 64
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1}
 _MAX_SIZE: Final = 2**50  # bytes; more than any machine has
 
@@ -52,11 +58,18 @@ class LoadOptions:
         allow_pickle: Whether ``.bin`` shards may be read (always by the restricted unpickler).
         allow_unknown_tokenizer: Accept a tokenizer of a shape that is not known.
         kv_cache_memory: Bytes for keys and values, as a number or like "4GiB".
-        kv_cache_dtype: Type of keys and values; None chooses by device.
+        kv_cache_dtype: Type of keys and values; None chooses by device. "int8" keeps them in 8
+            bits with a scale per token and head: half of 16 bits.
         max_num_seqs: Most requests computed at once.
         prefix_cache: Whether later requests reuse the keys and values of shared prefixes.
         speculation: "ngram" guesses next tokens from the request's own text and verifies several
             in one step: the same answers in fewer steps where they repeat their prompt. None: off.
+        attention: "auto", or which implementation: "paged" (Triton, CUDA), "flash-attn" (the same
+            with the flash-attn package for prompts), "runs" (fp32 keys and values on CPU),
+            "gathered" (plain torch, everywhere).
+        cuda_graphs: Whether decoding steps are captured and replayed; None does so where it can.
+        nf4_copy: With quantization="nf4", keep a 16-bit copy of the weights too, for prompts and
+            large batches. Faster there, and as much memory as unquantized weights on top.
         trailing_space: Append one space to prompts, as the reference's own predict() does.
         strict_markers: Refuse role markers in message text instead of neutralising them.
         progress: Called with stage, done and total while loading; not part of equality.
@@ -84,6 +97,9 @@ class LoadOptions:
     max_num_seqs: int | None = None
     prefix_cache: bool | None = None
     speculation: str | None = None
+    attention: str = "auto"
+    cuda_graphs: bool | None = None
+    nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
     progress: Progress | None = dataclasses.field(default=None, compare=False)
@@ -100,23 +116,21 @@ class LoadOptions:
         _one_of("dtype", self.dtype, _DTYPES)
         _one_of("source", self.source, _SOURCES, optional=True)
         _one_of("speculation", self.speculation, _SPECULATIONS, optional=True)
-        _one_of("kv_cache_dtype", self.kv_cache_dtype, _DTYPES, optional=True)
+        _one_of("kv_cache_dtype", self.kv_cache_dtype, _KV_DTYPES, optional=True)
+        _one_of("attention", self.attention, _ATTENTIONS)
         _device(self.device)
         _count("max_model_len", self.max_model_len, 2, 1_000_000)
         _count("max_num_seqs", self.max_num_seqs, 1, 1_024)
         for name in ("template", "revision", "cache_dir"):
             _text(name, getattr(self, name))
-        for name in (
-            "allow_pickle",
-            "allow_unknown_tokenizer",
-            "offline",
-            "trailing_space",
-            "strict_markers",
-        ):
+        for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 _fail(name, getattr(self, name), "True or False")
-        if self.prefix_cache is not None and not isinstance(self.prefix_cache, bool):
-            _fail("prefix_cache", self.prefix_cache, "True, False or None")
+        for name in ("prefix_cache", "cuda_graphs"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), bool):
+                _fail(name, getattr(self, name), "True, False or None")
+        if self.nf4_copy and self.quantization != "nf4":
+            _fail("nf4_copy", self.nf4_copy, 'False unless quantization="nf4"')
         object.__setattr__(self, "kv_cache_memory", _size(self.kv_cache_memory))
         object.__setattr__(self, "adapters", _adapters(self.adapters))
         names = [name for name, _ in self.adapter_pairs]
@@ -184,6 +198,12 @@ def _text(name: str, value: object) -> None:
         _fail(name, value, "a non-empty string or None")
 
 
+def _device(value: object) -> None:
+    found = _DEVICE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found["number"] or 0) > _MAX_DEVICE:
+        _fail("device", value, f'"auto", "cpu", "cuda" or "cuda:N" with N up to {_MAX_DEVICE}')
+
+
 def _adapters(value: object) -> tuple[tuple[str, str], ...] | None:
     if value is None:
         return None
@@ -200,12 +220,6 @@ def _adapters(value: object) -> tuple[tuple[str, str], ...] | None:
             _fail("adapters", directory, f"a directory for {name!r}")
         found[name] = path
     return tuple(sorted(found.items())) or None
-
-
-def _device(value: object) -> None:
-    found = _DEVICE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or int(found["number"] or 0) > _MAX_DEVICE:
-        _fail("device", value, f'"auto", "cpu", "cuda" or "cuda:N" with N up to {_MAX_DEVICE}')
 
 
 def _size(value: object) -> int | None:

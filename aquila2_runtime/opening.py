@@ -8,7 +8,7 @@ from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.resolve import resolve
 from aquila2_runtime.errors import InvalidLoadOptionError, TokenizerError
 from aquila2_runtime.info import RuntimeInfo
-from aquila2_runtime.loading import attention_name, cache_bytes, load_model
+from aquila2_runtime.loading import cache_bytes, load_model
 from aquila2_runtime.lora_adapters import check_adapters, request_keys
 from aquila2_runtime.placement import BLOCK_SIZE, type_name
 from aquila2_runtime.prompts import PromptMaker
@@ -121,7 +121,8 @@ def _info(
         device=str(placement.device),
         dtype=type_name(placement.dtype),
         quantization=options.quantization,
-        attention=attention_name(placement.device),
+        attention=placement.attention,
+        cuda_graphs=placement.cuda_graphs,
         kv_cache_dtype=type_name(placement.kv_dtype),
         kv_cache_bytes=cache_bytes(model),
         kv_cache_tokens=model.num_blocks * BLOCK_SIZE,
@@ -129,6 +130,7 @@ def _info(
         weight_bytes=model.weight_bytes,
         max_num_seqs=placement.max_num_seqs,
         max_step_tokens=placement.max_step_tokens,
+        max_prefill_beside_decode=placement.max_prefill_beside_decode,
         prefix_cache=placement.prefix_cache,
         speculation=placement.speculation,
         vocab_size=config.vocab_size,

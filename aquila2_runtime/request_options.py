@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidRequestError
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.load_options import ADAPTER_NAME, Progress
 from aquila2_runtime.sampling import MAX_NEW_TOKENS
 from aquila2_runtime.shown import shown
 
 FITS: Final = ("drop_oldest", "middle")
-ADAPTER_NAME: Final = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 MAX_SALT_CHARACTERS: Final = 256
 MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
 
@@ -29,6 +28,8 @@ class RequestOptions:
         timeout: Seconds the request may take; None for no limit.
         answer_limit: Most new tokens where ``SamplingParams.max_tokens`` is None; None is what is
             left of the context. Unlike ``max_tokens`` it gives way to a long prompt.
+        progress: Called with "prefill", prompt tokens read and prompt tokens in all, in the thread
+            that reads the answer, while a prompt takes more than one step to read.
 
     Raises:
         InvalidRequestError: A value has a wrong type or lies outside its range.
@@ -39,6 +40,7 @@ class RequestOptions:
     cache_salt: str | None = None
     timeout: float | None = None
     answer_limit: int | None = None
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -60,6 +62,8 @@ class RequestOptions:
         ):
             allowed = f"an integer from 1 to {MAX_NEW_TOKENS} or None"
             _fail("answer_limit", limit, allowed)
+        if self.progress is not None and not callable(self.progress):
+            _fail("progress", self.progress, "a function of (stage, done, total) or None")
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> RequestOptions:

@@ -48,7 +48,8 @@ class Aquila2Runtime(Loaded):
             **options: Any of ``LoadOptions``: quantization, device, dtype, max_model_len,
                 template, adapters, merge_adapter, revision, source, cache_dir, offline,
                 allow_pickle, allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype,
-                max_num_seqs, prefix_cache, speculation, trailing_space, strict_markers, progress.
+                max_num_seqs, prefix_cache, speculation, attention, cuda_graphs, nf4_copy,
+                trailing_space, strict_markers, progress.
 
         Raises:
             UnknownParameterError: An option does not exist.
@@ -82,10 +83,11 @@ class Aquila2Runtime(Loaded):
             **request: ``fit`` ("drop_oldest" or "middle": how to shorten a conversation that is
                 too long; by default it is refused), ``cache_salt`` (who may share cached
                 prefixes), ``timeout`` (seconds), ``answer_limit`` (most new tokens where
-                ``max_tokens`` is None), ``adapter``
-                (the name of a loaded one). See ``RequestOptions``. Where ``max_tokens``
-                is None, ``fit`` keeps a quarter of the context for the answer, or
-                ``answer_limit`` if that is less.
+                ``max_tokens`` is None), ``adapter`` (the name of a loaded one), ``progress``
+                (called with "prefill", tokens read and tokens in all, in the thread that reads
+                the answer, while a prompt takes more than one step to read). See
+                ``RequestOptions``. Where ``max_tokens`` is None, ``fit`` keeps a quarter of the
+                context for the answer, or ``answer_limit`` if that is less.
 
         Raises:
             InvalidRequestError: The request is wrong; nothing was computed.

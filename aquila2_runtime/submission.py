@@ -13,6 +13,7 @@ from aquila2_runtime.engine.base import Engine, EngineRequest
 from aquila2_runtime.errors import InvalidRequestError, InvalidSamplingParamsError
 from aquila2_runtime.generation import Answer
 from aquila2_runtime.prompts import Prompt, PromptMaker, check_room
+from aquila2_runtime.reading import Teller, tellers
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.shown import shown
@@ -20,6 +21,7 @@ from aquila2_runtime.shown import shown
 if TYPE_CHECKING:
     from aquila2_runtime.conversation import Message
     from aquila2_runtime.engine.handle import RequestHandle
+    from aquila2_runtime.load_options import Progress
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 # Of the context, most that is kept for an answer without max_tokens where a prompt is shortened.
@@ -38,6 +40,7 @@ class Submission:
         cache_key: Who may share cached prefixes with whom.
         adapter: The engine's key of the adapter; None for the base model.
         timeout: Seconds; None for no limit.
+        progress: Called while long prompts are read; None for never.
     """
 
     prompt: Prompt
@@ -47,6 +50,7 @@ class Submission:
     cache_key: tuple[str, ...]
     adapter: str | None
     timeout: float | None
+    progress: Progress | None = None
 
     @classmethod
     def of(
@@ -106,6 +110,7 @@ class Submission:
             cache_key=_cache_key(options.cache_salt, adapter),
             adapter=adapter,
             timeout=options.timeout,
+            progress=options.progress,
         )
 
     def engine_requests(
@@ -139,8 +144,10 @@ class Submission:
                 adapter=self.adapter,
                 deadline=deadline,
                 # Stop strings are found by the reader, who must then see every token at once.
-                quiet=not read_along and not params.stop_strings,
+                quiet=not (read_along or params.stop_strings or self.progress is not None),
                 bell=bell,
+                # Of n answers to one prompt, the first tells.
+                tell_prefill=self.progress is not None and index == 0,
             )
             for index in range(params.n)
         ]
@@ -164,7 +171,19 @@ def submit_one(
     (request,) = submission.engine_requests(
         tokenizer.eos_token_id, began=time.monotonic(), read_along=True
     )
-    return engine.submit(request), Answer(tokenizer, request, submission.prompt.notices)
+    (teller,) = tellers(submission.progress, [len(submission.prompt.token_ids)])
+    return engine.submit(request), answer_to(request, submission, tokenizer, teller)
+
+
+def answer_to(
+    request: EngineRequest,
+    submission: Submission,
+    tokenizer: Aquila2Tokenizer,
+    teller: Teller | None,
+) -> Answer:
+    """What reads one of a submission's requests."""
+    tells = teller if request.tell_prefill else None
+    return Answer(tokenizer, request, submission.prompt.notices, tells)
 
 
 def _answer_room(

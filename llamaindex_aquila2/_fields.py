@@ -21,7 +21,8 @@ class Fields(NoTools):
             less is left. ``num_output`` and ``max_new_tokens`` are taken as other names for it.
         adapter: Which of ``adapters`` answers; None is the model itself.
         fit: How to shorten conversations that are too long: "drop_oldest" or "middle"; None
-            refuses them. Plain text is never shortened.
+            refuses them. Shortened until ``max_tokens``, or its default, is left for the answer.
+            Plain text is never shortened.
         timeout: Seconds a call may take; None for no limit.
         is_chat_model: Whether there is a chat template to use. None decides by the released
             checkpoint: False for the base models, True for everything else.
@@ -47,6 +48,9 @@ class Fields(NoTools):
     max_num_seqs: int | None = None
     prefix_cache: bool | None = None
     speculation: str | None = None
+    attention: str = "auto"
+    cuda_graphs: bool | None = None
+    nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
     progress: Any = Field(default=None, exclude=True)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aquila2_runtime import InvalidSamplingParamsError, SamplingParams
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
 
 # Tokens of an answer when nobody says: at most this, and at most this share of the context.
@@ -75,7 +76,7 @@ def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallO
 
     Raises:
         UnknownParameterError: A keyword does not exist; the nearest one is suggested.
-        InvalidSamplingParamsError: A value has a wrong type or lies outside its range.
+        InvalidRequestError: A value has a wrong type or lies outside its range.
     """
     reject_unknown(given, CALL_KEYWORDS, "Aquila2")
     asked = unalias(given, "The call")
@@ -91,9 +92,11 @@ def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallO
         if asked.get(name) is not None:
             sampling[name] = _both(defaults.get(name), asked[name])
     params = SamplingParams(**sampling)
+    request = {name: value for name, value in request.items() if value is not None}
+    RequestOptions(**request)
     return CallOptions(
         params=params,
-        request={name: value for name, value in request.items() if value is not None},
+        request=request,
         fit_is_default="fit" not in given,
     )
 

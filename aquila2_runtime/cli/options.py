@@ -76,6 +76,16 @@ Stop = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same text.", rich_help_panel=_ANSWERING)]
 System = Annotated[str | None, typer.Option(help="The system message.")]
+Document = Annotated[
+    list[Path] | None, typer.Option(help="A UTF-8 text file to answer from; may repeat.")
+]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Continue the text as it is, without a chat template.")
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(help="Shorten what is too long: drop_oldest or middle; refused otherwise."),
+]
 RawOutput = Annotated[
     bool, typer.Option("--raw-output", help="Leave control sequences in the model's text.")
 ]

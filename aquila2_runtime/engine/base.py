@@ -30,6 +30,7 @@ class EngineRequest:
         deadline: ``time.monotonic()`` at which the request ends with ``timeout``; None for never.
         quiet: Wake the reader only at the end (nobody reads along).
         bell: Rung at every wake; lets one reader wait for many requests.
+        tell_prefill: Tell the reader how far the prompt is read, where that takes several steps.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -43,6 +44,7 @@ class EngineRequest:
     deadline: float | None = None
     quiet: bool = False
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
+    tell_prefill: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Chunk:
         token_ids: New ids, in order.
         logprobs: One entry per new id, when asked for.
         prompt_logprobs: One entry per prompt id but the first, once, when asked for.
+        prefilled: Prompt tokens read so far, where the request asked and there is news.
         started: With the first id.
         finished: Set with the last chunk.
     """
@@ -97,6 +100,7 @@ class Chunk:
     token_ids: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[IdLogprob] = dataclasses.field(default_factory=list)
     prompt_logprobs: list[IdLogprob] | None = None
+    prefilled: int | None = None
     started: Started | None = None
     finished: Finished | None = None
 

@@ -62,6 +62,20 @@ class Planner:
             self._shared(decodes, groups),
         )
 
+    def cascading(self, decodes: Sequence[Scheduled]) -> tuple[set[int], int]:
+        """Find the requests whose leading blocks a plan would read once.
+
+        Args:
+            decodes: Decoding chunks.
+
+        Returns:
+            Their numbers, and the tokens that would not have to be read again.
+        """
+        groups = self._groups(decodes) if self._cascades else []
+        owners = [item.request.request_id for item in decodes for _ in range(item.rows)]
+        members = {owners[row] for group in groups for row in group.rows}
+        return members, sum(group.saved for group in groups) * self._size
+
     def _slots(self, order: Sequence[Scheduled]) -> list[int]:
         size = self._size
         return [

@@ -77,6 +77,11 @@ class Request:
         if self._started is None:
             self._started = time.monotonic()
 
+    def tell_prefill(self) -> None:
+        """Tell the reader how far the prompt is read; its end is told by the first id."""
+        if self.spec.tell_prefill and self.num_computed < self.num_prompt:
+            self.mailbox.put_prefilled(self.num_computed)
+
     def accept(self, token_id: int, logprob: IdLogprob | None) -> Finished | None:
         """Take a sampled id, hand it to the reader, and say whether the answer ends with it."""
         if self.num_generated == 0:

@@ -78,9 +78,7 @@ class Runner:
             torch.tensor(positions, device=device),
             self._attention,
             self.planner.plan(order),
-            self._decoder.adapters.step(
-                [(item.request.spec.adapter, item.count) for item in order]
-            ),
+            self._decoder.adapters.step([(item.request.spec.adapter, item.rows) for item in order]),
         )
         self._prompt_logprobs(order, hidden)
         return self._sample(order, hidden)

@@ -1,7 +1,8 @@
 """Scheduler: which tokens of which requests the next step computes. Pure policy, no tensors.
 
 Requests that decode come first, one token each; what is left of the step's token budget goes to
-prompts in order of arrival, so that a long prompt delays the others by at most one chunk a step.
+prompts in order of arrival. Beside decoding requests prompts get a smaller budget, so that a long
+one makes the others wait for one small chunk a token, not for a whole step's worth.
 A request is admitted when its whole prompt finds blocks. When a decoding request needs a block and
 none is free, the youngest request gives all of its blocks back and is computed again later
 (preemption by recompute); its ids stay what they were.
@@ -55,7 +56,11 @@ class Scheduler:
         pool: The KV blocks.
         max_num_seqs: Most requests on the device at once.
         max_step_tokens: Most tokens a step computes.
+        max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
+            bound of its own.
         speculate: Whether decoding requests may bring drafts along.
+        ahead: Whether decoding requests get the block of their next token beforehand, so that a
+            step can be launched before this one's ids are known.
     """
 
     def __init__(
@@ -64,7 +69,9 @@ class Scheduler:
         *,
         max_num_seqs: int,
         max_step_tokens: int,
+        max_prefill_beside_decode: int | None = None,
         speculate: bool = False,
+        ahead: bool = False,
     ) -> None:
         self.pool = pool
         self.waiting: deque[Request] = deque()
@@ -73,8 +80,10 @@ class Scheduler:
         self.drafted = 0
         self.accepted = 0
         self._speculate = speculate
+        self._ahead = ahead
         self._max_num_seqs = max_num_seqs
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
+        self._max_beside = max_prefill_beside_decode or self._max_step_tokens
 
     def add(self, request: Request) -> None:
         """Queue a request behind the others."""
@@ -93,6 +102,11 @@ class Scheduler:
         if self._speculate and len(plan) <= _MOST_DRAFTING:
             plan = [self._with_drafts(item, budget // len(plan)) for item in plan]
             budget -= sum(len(item.drafts) for item in plan)
+        if self._ahead:
+            for item in plan:
+                self._reserve(item.request)
+        if plan:
+            budget = min(budget, self._max_beside)
         for request in self.running:
             if budget > 0 and not request.decoding:
                 budget -= self._chunk(request, budget, plan)
@@ -157,9 +171,8 @@ class Scheduler:
         if needed > self.pool.free_beside(blocks):
             return False
         self.pool.hold(blocks)
-        # In order, so that a document's blocks tend to lie in one stretch, which attention can read
-        # without a copy.
-        request.blocks = blocks + sorted(self.pool.allocate(needed) or [])
+        fresh = self.pool.allocate(needed, after=blocks[-1] if blocks else None) or []
+        request.blocks = blocks + fresh
         request.nodes = nodes
         request.num_computed = len(blocks) * self.pool.block_size
         if request.num_cached is None:
@@ -182,6 +195,12 @@ class Scheduler:
             if youngest is request:
                 return False
         return True
+
+    def _reserve(self, request: Request) -> None:
+        """Make room for the token after the newest, if there is any; nobody gives way."""
+        if self.pool.blocks_for(len(request.token_ids) + 1) > len(request.blocks):
+            # In place: the runner knows a request that was admitted anew by its other list.
+            request.blocks += self.pool.allocate(1, after=request.blocks[-1]) or []
 
     def _preempt(self, request: Request) -> None:
         self.preemptions += 1

@@ -39,28 +39,38 @@ def draw(scores: torch.Tensor, rows: Sequence[SampleRow]) -> torch.Tensor:
     """
     settings = _settings(rows, scores)
     heat, noise = settings[:, 0], settings[:, 1]
-    likeliest = scores.amax(dim=-1, keepdim=True).double()
-    # The likeliest becomes 0 first: differences stay finite at any temperature.
-    weights = (scores.double() - likeliest).div_(heat[:, None]).exp_()
-    bits = _SUM_BITS - scores.shape[1].bit_length()
-    weights = weights.mul_(2.0**bits).long()
-    kinds = [_reach(row, scores.shape[1]) for row in rows]
+    weights = whole_weights(scores, heat)
+    kinds = [reach(row, scores.shape[1]) for row in rows]
     chosen = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
     plain, near, far = ([i for i, kind in enumerate(kinds) if kind == k] for k in range(3))
     if plain:
         where = torch.tensor(plain, device=scores.device)
-        chosen[where] = _invert(*_rows(plain, weights, noise))
+        chosen[where] = invert(*_rows(plain, weights, noise))
     if near:
         where = torch.tensor(near, device=scores.device)
-        chosen[where], complete = _truncated(PREFILTER, *_rows(near, scores, weights, settings))
+        chosen[where], complete = truncated(PREFILTER, *_rows(near, scores, weights, settings))
         unsure = (~complete).tolist()
         far += [index for index, is_unsure in zip(near, unsure, strict=True) if is_unsure]
     if far:
         where = torch.tensor(far, device=scores.device)
-        chosen[where], _ = _truncated(
+        chosen[where], _ = truncated(
             scores.shape[1], scores[where], weights[where], settings[where]
         )
     return chosen
+
+
+def whole_weights(scores: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
+    """Weights of every id as whole numbers, whose sums are exact.
+
+    Args:
+        scores: fp32; every row has a finite entry, and none is NaN or +inf. ``[rows, ids]``.
+        heat: Temperatures, float64. ``[rows]``.
+    """
+    likeliest = scores.amax(dim=-1, keepdim=True).double()
+    # The likeliest becomes 0 first: differences stay finite at any temperature.
+    weights = (scores.double() - likeliest).div_(heat[:, None]).exp_()
+    bits = _SUM_BITS - scores.shape[1].bit_length()
+    return weights.mul_(2.0**bits).long()
 
 
 def sorted_top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,7 +110,7 @@ def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
         (
             row.params.temperature,
             row.noise,
-            _limit(row, width),
+            limit_of(row, width),
             row.params.top_p,
             row.params.min_p,
         )
@@ -109,19 +119,24 @@ def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
     return torch.tensor(listed, device=scores.device, dtype=torch.float64)
 
 
-def _limit(row: SampleRow, width: int) -> int:
+def limit_of(row: SampleRow, width: int) -> int:
+    """How many of the likeliest ids top-k leaves."""
     return min(row.params.top_k, width) if row.params.top_k > 0 else width
 
 
-def _reach(row: SampleRow, width: int) -> int:
-    """0: no filter; 1: the likeliest may be enough; 2: a full sort is needed."""
-    limit = _limit(row, width)
+def reach(row: SampleRow, width: int) -> int:
+    """Tell how far a row's filters reach.
+
+    Returns:
+        0: there is none; 1: the likeliest ids may be enough; 2: a full sort is needed.
+    """
+    limit = limit_of(row, width)
     if limit == width and row.params.top_p == 1.0 and row.params.min_p == 0.0:
         return 0
     return 2 if width <= PREFILTER or PREFILTER < limit < width else 1
 
 
-def _truncated(
+def truncated(
     count: int, scores: torch.Tensor, weights: torch.Tensor, settings: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw from the ``count`` likeliest; say for which rows no other id could have been kept."""
@@ -137,13 +152,13 @@ def _truncated(
     keep = (before < (top_p * mass)[:, None]) | (top_p == 1.0)[:, None]
     keep &= kept >= min_p[:, None] * kept[:, :1]
     kept = kept * keep
-    chosen = ids.gather(1, _invert(kept, noise)[:, None])[:, 0]
+    chosen = ids.gather(1, invert(kept, noise)[:, None])[:, 0]
     # Of ids equal to the last candidate some may be missing, so none of these may be kept.
     lowest = values.masked_fill(kept == 0, float("inf")).amin(dim=-1)
     return chosen, (lowest > values[:, -1]) | (count >= width)
 
 
-def _invert(weights: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def invert(weights: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Inverse of the cumulative distribution at ``noise``; never a place of weight zero.
 
     Args:

@@ -72,6 +72,9 @@ def test_an_odd_value_of_any_load_option_is_refused_as_ours(name: str, value: An
 @pytest.mark.parametrize("name", sorted(REQUEST_OPTIONS))
 def test_an_odd_value_of_any_request_option_is_refused_as_ours(name: str, value: Any) -> None:
     """S1."""
+    if name == "progress" and callable(value):
+        RequestOptions(progress=value)
+        return
     with pytest.raises(InvalidRequestError) as caught:
         RequestOptions(**{name: value})
     assert caught.value.parameter == name

@@ -75,8 +75,7 @@ def _over_prefix(
     query: torch.Tensor, cache: PagedKVCache, layer: int, prefix: SharedPrefix
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All members' queries against the prefix in one product per key/value head."""
-    keys = _read(cache.keys[layer], prefix)
-    values = _read(cache.values[layer], prefix)
+    keys, values = _read(cache, layer, prefix, query.dtype)
     kv_heads, _, dim = keys.shape
     rows, heads, _ = query.shape
     q = query.view(rows, kv_heads, -1, dim).transpose(0, 1).reshape(kv_heads, -1, dim)
@@ -87,9 +86,14 @@ def _over_prefix(
     return part, log_sums.view(kv_heads, rows, -1).transpose(0, 1).reshape(rows, heads)
 
 
-def _read(stored: torch.Tensor, prefix: SharedPrefix) -> torch.Tensor:
-    """The prefix's ``[kv_heads, tokens, head_dim]``; a view where its blocks are consecutive."""
-    kv_heads, _, _, dim = stored.shape
-    if prefix.first is None:
-        return stored.index_select(1, prefix.blocks).view(kv_heads, -1, dim)
-    return stored.narrow(1, prefix.first, prefix.blocks.shape[0]).view(kv_heads, -1, dim)
+def _read(
+    cache: PagedKVCache, layer: int, prefix: SharedPrefix, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The prefix's ``[kv_heads, tokens, head_dim]``; views where its blocks are consecutive."""
+    if prefix.first is None or cache.scaled:
+        keys, values = cache.gather(layer, prefix.blocks, dtype)
+    else:
+        count = prefix.blocks.shape[0]
+        keys = cache.keys[layer].narrow(1, prefix.first, count)
+        values = cache.values[layer].narrow(1, prefix.first, count)
+    return keys.flatten(1, 2), values.flatten(1, 2)
