@@ -131,11 +131,15 @@ class BlockPool:
         self,
         token_ids: Sequence[int],
         num_computed: int,
-        blocks: Sequence[int],
+        blocks: list[int],
         nodes: list[int],
         cache_key: tuple[str, ...],
     ) -> None:
-        """Enter a request's newly full blocks into the index; extends ``nodes`` in place."""
+        """Enter a request's newly full blocks into the index.
+
+        Extends ``nodes`` in place. A block that the index has already (two requests computed the
+        same side by side) is given back, and its place in ``blocks`` taken by the one it has.
+        """
         if not self.prefix_cache:
             return
         size = self.block_size
@@ -150,6 +154,10 @@ class BlockPool:
                 self._edges[edge] = node
                 self._node_block[node] = block
                 self._block_node[block] = (node, edge)
+            elif (known := self._node_block[node]) != blocks[index]:
+                self.hold([known])
+                self.release([blocks[index]])
+                blocks[index] = known
             nodes.append(node)
 
     def clear(self) -> None:

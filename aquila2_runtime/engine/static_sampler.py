@@ -52,7 +52,7 @@ def serves(row: SampleRow, width: int) -> bool:
         row: Its sampling state.
         width: Ids that can be chosen.
     """
-    if row.edits_logits or row.params.logprobs is not None:
+    if row.edits_logits or row.constraint is not None or row.params.logprobs is not None:
         return False
     return row.params.greedy or width <= PREFILTER or reach(row, width) < 2
 
