@@ -26,6 +26,8 @@ from aquila2_runtime.engine.attention.runs import Run, runs_of
 SHORT: Final = 128
 # Tokens scattered over more runs than this are brought together first.
 _MANY_RUNS: Final = 8
+# Rows of a prompt computed at once behind others; the kernel takes large steps from 192 rows on.
+_PIECE: Final = 256
 
 # The kernel itself: torch's public function would first look which kernel to take, and keeps the
 # log-sum-exps to itself.
@@ -201,16 +203,28 @@ def _chunk(
     rows: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, segment: _Segment
 ) -> torch.Tensor:
     """Consecutive rows of one request over its tokens, causally. ``[rows, heads, dim]``."""
-    heads = rows.shape[1]
-    mixed = F.scaled_dot_product_attention(
-        rows.transpose(0, 1)[None],
-        keys[None],
-        values[None],
-        attn_mask=segment.mask,
-        is_causal=segment.mask is None,
-        enable_gqa=heads != keys.shape[0],
-    )
-    return mixed[0].transpose(0, 1)
+    by_head = rows.transpose(0, 1)[None]
+    grouped = rows.shape[1] != keys.shape[0]
+    if segment.mask is None:
+        mixed = F.scaled_dot_product_attention(
+            by_head, keys[None], values[None], is_causal=True, enable_gqa=grouped
+        )
+        return mixed[0].transpose(0, 1)
+    before = segment.context - segment.count
+    pieces = []
+    # In pieces, so that few of the tokens behind a row are multiplied only to be hidden.
+    for at in range(0, segment.count, _PIECE):
+        count = min(_PIECE, segment.count - at)
+        seen = before + at + count
+        mixed = F.scaled_dot_product_attention(
+            by_head.narrow(2, at, count),
+            keys[None, :, :seen],
+            values[None, :, :seen],
+            attn_mask=segment.mask[at : at + count, :seen],
+            enable_gqa=grouped,
+        )
+        pieces.append(mixed[0].transpose(0, 1))
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 def _fused(
