@@ -92,12 +92,18 @@ class ContinuousBatching(Generate):
 
     def run(self, prompts: Prompts, new_tokens: Sequence[int]) -> int:
         """See ``Engine``."""
-        from transformers import GenerationConfig
+        from transformers import ContinuousBatchingConfig, GenerationConfig
 
         config = GenerationConfig(
             do_sample=False, max_new_tokens=max(new_tokens), eos_token_id=-1, pad_token_id=0
         )
-        manager = self._model.init_continuous_batching(generation_config=config)
+        # Pages for 32 such requests; by default it takes most of the machine's memory.
+        pages = ContinuousBatchingConfig(
+            page_size=64, num_blocks=512, max_batch_tokens=512, use_async_batching=False
+        )
+        manager = self._model.init_continuous_batching(
+            generation_config=config, continuous_batching_config=pages
+        )
         manager.start()
         try:
             for prompt, count in zip(prompts, new_tokens, strict=True):
