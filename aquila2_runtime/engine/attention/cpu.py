@@ -3,7 +3,8 @@
 A request's tokens lie in a few runs of consecutive places (the block pool sees to that), and a run
 of the cache is a view that torch's fused kernel reads in place. Every request is computed by itself
 over exactly its own tokens: nothing is gathered, nothing is padded, and nothing depends on what
-else is in the batch.
+else is in the batch; except that long prefixes which several requests share are read once for all
+of them (see ``cascade``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cascade import add_shared
 from aquila2_runtime.engine.attention.plan import AttentionPlan
 from aquila2_runtime.engine.attention.runs import Run, runs_of
 
@@ -54,6 +56,8 @@ class RunAttention(Attention):
     """
 
     name: ClassVar[str] = "runs"
+    reads_lengths: ClassVar[bool] = True
+    cascades: ClassVar[bool] = True
 
     def __init__(self, cache: PagedKVCache) -> None:
         super().__init__(cache)
@@ -79,28 +83,39 @@ class RunAttention(Attention):
         self.cache.store(layer, plan.slots, key, value)
         keys, values = self._keys[layer], self._values[layer]
         wide = query.float()
-        parts = [self._part(wide, keys, values, segment) for segment in self._segments]
+        parts: list[torch.Tensor] = []
+        log_sums: list[torch.Tensor] = []
+        for segment in self._segments:
+            rows = wide.narrow(0, segment.start, segment.count)
+            if segment.count > 1:
+                parts.append(_chunk(rows, *_joined(keys, values, segment.runs), segment))
+            else:
+                mixed, sums = self._row(rows, keys, values, segment)
+                parts.append(mixed)
+                log_sums.append(sums)
+        if plan.shared:
+            count = plan.num_decode
+            own, sums = torch.cat(parts[:count]), torch.cat(log_sums[:count])
+            whole = add_shared(wide[:count], own, sums, self.cache, layer, plan.shared)
+            parts = [whole, *parts[count:]]
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
         return mixed.to(query.dtype)
 
-    def _part(
-        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, segment: _Segment
-    ) -> torch.Tensor:
-        """One request's rows: ``[rows, heads, dim]``."""
-        rows = query.narrow(0, segment.start, segment.count)
+    def _row(
+        self, row: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, segment: _Segment
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One row over all that it sees: ``[1, heads, dim]``, and log-sum-exps ``[1, heads]``."""
         runs = segment.runs
-        if segment.count > 1:
-            return _chunk(rows, *_joined(keys, values, runs), segment)
         # One row sees everything, so the heads of a group can be rows of one.
-        folded = rows.view(1, self._kv_heads, -1, self._dim)
+        folded = row.view(1, self._kv_heads, -1, self._dim)
         if len(runs) > 1 and (segment.context <= _FEW_TOKENS or len(runs) > _MANY_RUNS):
             keys, values = _joined(keys, values, runs)
             runs = [(0, segment.context)]
         if len(runs) == 1:
-            mixed = _fused(folded, keys, values, runs[0])[0]
+            mixed, log_sums = _fused(folded, keys, values, runs[0])
         else:
-            mixed = _weighed([_fused(folded, keys, values, run) for run in runs])
-        return mixed.reshape(1, -1, self._dim)
+            mixed, log_sums = _weighed([_fused(folded, keys, values, run) for run in runs])
+        return mixed.reshape(1, -1, self._dim), log_sums.reshape(1, -1)
 
 
 def _segments(plan: AttentionPlan, block_size: int) -> list[_Segment]:
@@ -161,13 +176,16 @@ def _fused(
     return found
 
 
-def _weighed(parts: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """Parts of one attention, each normalized by itself, as the whole."""
-    shares = torch.stack([log_sums for _, log_sums in parts]).softmax(dim=0)[..., None]
+def _weighed(
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Parts of one attention, each normalized by itself, as the whole; with its log-sum-exps."""
+    stacked = torch.stack([log_sums for _, log_sums in parts])
+    shares = stacked.softmax(dim=0)[..., None]
     mixed = parts[0][0] * shares[0]
     for (output, _), share in zip(parts[1:], shares[1:], strict=True):
         mixed.addcmul_(output, share)
-    return mixed
+    return mixed, stacked.logsumexp(dim=0)
 
 
 def _joined(
