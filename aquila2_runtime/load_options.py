@@ -22,7 +22,8 @@ _KV_DTYPES: Final = (*_DTYPES, "int8")
 _ATTENTIONS: Final = ("auto", "gathered", "paged", "flash-attn", "runs")
 _QUANTIZATIONS: Final = ("nf4", "int8")
 _SWITCHES: Final = (
-    "allow_pickle", "allow_unknown_tokenizer", "nf4_copy", "trailing_space", "strict_markers",
+    "allow_pickle", "allow_unknown_tokenizer", "nf4_copy", "offline", "trailing_space",
+    "strict_markers",
 )  # fmt: skip
 _SOURCES: Final = ("huggingface", "modelscope")
 _SPECULATIONS: Final = ("ngram",)
@@ -30,7 +31,7 @@ _SPECULATIONS: Final = ("ngram",)
 _DEVICE: Final = re.compile(r"auto|cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 _MAX_DEVICE: Final = 127
 _SIZE: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(KiB|MiB|GiB|B)?")
-_ADAPTER: Final = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
+ADAPTER_NAME: Final = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 _MAX_ADAPTERS: Final = 64
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1}
 _MAX_SIZE: Final = 2**50  # bytes; more than any machine has
@@ -53,6 +54,7 @@ class LoadOptions:
         revision: Branch, tag or commit on the hub.
         source: "huggingface" or "modelscope"; None is huggingface.
         cache_dir: Where downloads are kept; None is the hub client's own place.
+        offline: Use what is on this machine and ask no hub; ``HF_HUB_OFFLINE=1`` does the same.
         allow_pickle: Whether ``.bin`` shards may be read (always by the restricted unpickler).
         allow_unknown_tokenizer: Accept a tokenizer of a shape that is not known.
         kv_cache_memory: Bytes for keys and values, as a number or like "4GiB".
@@ -87,6 +89,7 @@ class LoadOptions:
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
+    offline: bool = False
     allow_pickle: bool = True
     allow_unknown_tokenizer: bool = False
     kv_cache_memory: int | str | None = None
@@ -210,7 +213,7 @@ def _adapters(value: object) -> tuple[tuple[str, str], ...] | None:
     found: dict[str, str] = {}
     for pair in pairs:
         name, directory = pair if isinstance(pair, list | tuple) and len(pair) == 2 else (None, "")
-        if not isinstance(name, str) or not _ADAPTER.fullmatch(name) or name in found:
+        if not isinstance(name, str) or not ADAPTER_NAME.fullmatch(name) or name in found:
             _fail("adapters", name, "names of letters, digits, '.', '_' and '-', each once")
         path = os.fspath(directory) if isinstance(directory, str | os.PathLike) else ""
         if not isinstance(path, str) or not path.strip() or "\0" in path:

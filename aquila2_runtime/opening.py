@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.checkpoint.config import read_config
@@ -36,6 +37,8 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         revision=options.revision,
         cache_dir=options.cache_dir,
         allow_pickle=options.allow_pickle,
+        # None leaves it to the environment.
+        offline=options.offline or None,
         progress=options.progress,
     )
     config = read_config(resolved.path)
@@ -64,6 +67,8 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
     if model is None:
         msg = "a use that was just acquired has its model"
         raise RuntimeError(msg)
+    # Every use of a model shares its tokenizer, and with it what was compiled over its vocabulary.
+    prompts = dataclasses.replace(prompts, tokenizer=model.tokenizer)
     return use, prompts, _info(options, resolved, prompts, model)
 
 

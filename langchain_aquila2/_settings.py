@@ -62,6 +62,7 @@ class Aquila2Settings(BaseModel):
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
+    offline: bool = False
     allow_pickle: bool = True
     allow_unknown_tokenizer: bool = False
     kv_cache_memory: int | str | None = None
@@ -223,7 +224,7 @@ class Aquila2Settings(BaseModel):
         return {**{name: getattr(self, name) for name in sorted(names)}, "runtime": loaded}
 
 
-_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs"}))
+_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"constraint", "prompt_logprobs"}))
 VERSION: Final = __version__
 
 

@@ -43,6 +43,7 @@ def generate(
     source: options.Source = None,
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
+    offline: options.Offline = False,
     raw_output: options.RawOutput = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -70,6 +71,7 @@ def generate(
             source=source,
             cache_dir=cache_dir,
             allow_pickle=pickle,
+            offline=offline,
         ) as runtime:
             progress = ProgressLine(quiet=quiet)
             request: dict[str, Any] = {"progress": progress}

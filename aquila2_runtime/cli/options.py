@@ -55,6 +55,12 @@ Pickle = Annotated[
         rich_help_panel=_LOADING,
     ),
 ]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", help="Use what is on this machine; ask no hub.", rich_help_panel=_LOADING
+    ),
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(help="Most new tokens; as many as fit if left out.", rich_help_panel=_ANSWERING),

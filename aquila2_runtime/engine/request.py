@@ -92,6 +92,10 @@ class Request:
             self.mailbox.start(Started(self.num_cached or 0, queued, now - self._submitted))
         self.token_ids.append(token_id)
         self.mailbox.put(token_id, logprob)
+        constraint = self.spec.constraint
+        if constraint is not None and constraint.ended:
+            # Nothing can follow, so the end-of-text id need not be waited for.
+            return Finished(FinishReason.LENGTH if constraint.cut else FinishReason.STOP)
         if token_id in self.spec.stop_ids and self.num_generated > self.spec.params.min_tokens:
             own = None if token_id == self.spec.eos_token_id else token_id
             return Finished(FinishReason.STOP, own)

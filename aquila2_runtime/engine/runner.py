@@ -112,7 +112,7 @@ class Runner:
         if request.sample_row is None:
             spec = request.spec
             request.sample_row = SampleRow.create(
-                spec.params, spec.seed, spec.prompt_token_ids, spec.stop_ids
+                spec.params, spec.seed, spec.prompt_token_ids, spec.stop_ids, spec.constraint
             )
         return request.sample_row
 

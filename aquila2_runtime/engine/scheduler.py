@@ -202,6 +202,8 @@ class Scheduler:
     def _with_drafts(self, item: Scheduled, most: int) -> Scheduled:
         """Add drafts as far as the answer and the free blocks have room; nobody gives way."""
         request = item.request
+        if request.spec.constraint is not None:
+            return item  # which ids may follow a draft is known only once it is taken
         # The token chosen after the last draft is the answer's, too.
         most = min(most, request.spec.max_tokens - request.num_generated - 1)
         drafts = request.drafter.propose(request.token_ids, most)

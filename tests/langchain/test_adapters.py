@@ -40,7 +40,7 @@ async def test_bind_chooses_the_adapter_in_every_way_of_asking(
     assert len(set(texts.values())) == 3
     plain = ChatAquila2(**spec, temperature=0, max_tokens=16)
     assert plain.invoke("Hello!").content == texts[None]
-    with pytest.raises(InvalidRequestError, match="'first' or 'second'"):
+    with pytest.raises(InvalidRequestError, match="'first', 'second'"):
         chat.bind(adapter="third").invoke("Hello!")
 
 
