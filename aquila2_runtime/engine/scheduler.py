@@ -209,7 +209,7 @@ class Scheduler:
         drafts = request.drafter.propose(request.token_ids, most)
         length = len(request.token_ids)
         needed = self.pool.blocks_for(length + len(drafts)) - len(request.blocks)
-        request.blocks += self.pool.allocate(max(needed, 0)) or []
+        request.blocks += self.pool.allocate(max(needed, 0), request.blocks[-1]) or []
         del drafts[len(request.blocks) * self.pool.block_size - length :]
         self.drafted += len(drafts)
         return dataclasses.replace(item, drafts=tuple(drafts))
