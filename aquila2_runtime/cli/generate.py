@@ -35,6 +35,9 @@ def generate(
         str | None,
         typer.Option(help="Shorten what is too long: drop_oldest or middle; refused otherwise."),
     ] = None,
+    json_schema: options.SchemaFile = None,
+    regex: options.Pattern = None,
+    choice: options.Choices = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = 0.0,
@@ -64,6 +67,7 @@ def generate(
             top_k=top_k,
             stop=stop,
             seed=seed,
+            constraint=options.constraint(json_schema, regex, choice),
         )
         if raw and (system is not None or document):
             raise wrong(
