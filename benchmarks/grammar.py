@@ -20,6 +20,7 @@ from aquila2_runtime import (
     SamplingParams,
     Tool,
 )
+from aquila2_runtime.tools import tools_text
 
 PERSON = {
     "type": "object",
@@ -32,22 +33,25 @@ PERSON = {
 }
 ASK = [Message("user", "My name is Lena and I am 30 years old. Tell me about it in JSON.")]
 TOOLS = [Tool("find", "Find it.", {"properties": {"q": {"type": "string"}}, "required": ["q"]})]
-CASES: dict[str, tuple[SamplingParams, dict[str, object]]] = {
-    "free": (SamplingParams(ignore_eos=True), {}),
-    "schema": (SamplingParams(constraint=JsonSchema(PERSON)), {}),
-    "any JSON": (SamplingParams(constraint=AnyJson()), {}),
-    "regex": (SamplingParams(constraint=Regex(r"(.|\n){100,}")), {}),
-    "tools, auto": (SamplingParams(min_tokens=128), {"tools": TOOLS}),
+SHOWN = [Message("system", tools_text(TOOLS)), *ASK]
+# Each with what it is compared with: the same prompt, free.
+CASES: dict[str, tuple[list[Message], SamplingParams, dict[str, object], str]] = {
+    "free": (ASK, SamplingParams(ignore_eos=True), {}, "free"),
+    "schema": (ASK, SamplingParams(constraint=JsonSchema(PERSON)), {}, "free"),
+    "any JSON": (ASK, SamplingParams(constraint=AnyJson()), {}, "free"),
+    "regex": (ASK, SamplingParams(constraint=Regex(r"(.|\n){100,}")), {}, "free"),
+    "tools shown": (SHOWN, SamplingParams(min_tokens=128), {}, "tools shown"),
+    "tools, auto": (ASK, SamplingParams(min_tokens=128), {"tools": TOOLS}, "tools shown"),
 }
 
 
 def rate(
     runtime: Aquila2Runtime, case: str, count: int, temperature: float, clock: Callable[[], float]
 ) -> float:
-    params, request = CASES[case]
+    messages, params, request, _ = CASES[case]
     params = params.replace(max_tokens=128, temperature=temperature, seed=1)
     began = clock()
-    outputs = runtime.chat_batch([ASK] * count, params, **request)
+    outputs = runtime.chat_batch([messages] * count, params, **request)
     return sum(out.usage.completion_tokens for out in outputs) / (clock() - began)
 
 
@@ -68,9 +72,9 @@ def main() -> None:
                         found = rate(runtime, case, count, temperature, clock)
                         if turn:
                             rates[case].append(found)
-                free = statistics.median(rates["free"])
                 for case, found_rates in rates.items():
                     median = statistics.median(found_rates)
+                    free = statistics.median(rates[CASES[case][3]])
                     print(
                         f"temperature {temperature}  {count} requests  {case:12}"
                         f" {median:8.0f} tokens/s  {median / free:.2f}x free"
