@@ -39,6 +39,7 @@ class Vocabulary:
     Attributes:
         compiled: The tokens as llguidance holds them; shared by all matchers.
         eos_token_id: The one control token that an answer may hold, at its end.
+        only_end: The bit mask that allows nothing but the end.
         units: Tokens of one byte each, by byte. The few vocabularies that lack some bytes can
             spell only what their other tokens do.
 
@@ -62,6 +63,7 @@ class Vocabulary:
             _Tokens(self.eos_token_id, spelt, silent, _encoder(tokenizer, self._bytes))
         )
         self.compiled: Any = package.LLTokenizer(wrapper)
+        self.only_end = self.mask_of(self.eos_token_id)
         self._completions: dict[bytes, list[tuple[int, int, bytes]]] = {}
         self.units: dict[int, int] = {}
         for token_id, value in enumerate(self._bytes):
