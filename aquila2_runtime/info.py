@@ -35,6 +35,8 @@ class RuntimeInfo:
         prefix_cache: Whether shared prefixes are computed once.
         speculation: How next tokens are guessed: "ngram", or None.
         vocab_size: Rows of the embedding; ids lie below it.
+        adapters: LoRA adapters that requests may name.
+        merged_adapter: The one that is merged into the weights; None when none is.
         reasons: Why each choice was made, by attribute name.
     """
 
@@ -60,6 +62,8 @@ class RuntimeInfo:
     prefix_cache: bool
     speculation: str | None
     vocab_size: int
+    adapters: tuple[str, ...]
+    merged_adapter: str | None
     reasons: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,12 +18,14 @@ from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.select import make_attention
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.faults import empty_device_cache
+from aquila2_runtime.engine.heap import keep_freed_memory
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.runner import Runner
 from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.engine.torch_engine import TorchEngine
 from aquila2_runtime.errors import InvalidLoadOptionError
+from aquila2_runtime.lora_adapters import add_to_bank, attach, merged
 from aquila2_runtime.placement import (
     BLOCK_SIZE,
     Placement,
@@ -37,7 +39,9 @@ from aquila2_runtime.registry import LoadedModel, Use, models
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.checkpoint.lora import AdapterFiles
     from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint
+    from aquila2_runtime.engine.lora import LoraBank
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
@@ -50,6 +54,7 @@ def load_model(
     config: ModelConfig,
     tokenizer: Aquila2Tokenizer,
     max_model_len: int,
+    adapters: Sequence[AdapterFiles] = (),
 ) -> Use:
     """Find the model among those already loaded, or load it.
 
@@ -59,18 +64,26 @@ def load_model(
         InvalidLoadOptionError: It is loaded already, with contradicting cache settings.
     """
     placement = choose(options, config)
+    into_weights = merged(options, adapters)
+    beside = [files for files in adapters if files is not into_weights]
     key: Hashable = (
         str(resolved.path.resolve()),
         resolved.revision,
         str(placement.device),
         placement.dtype,
         options.quantization,
+        into_weights.digest if into_weights else None,
     )
     use = models.acquire(
-        key, lambda: _build(options, resolved, config, tokenizer, max_model_len, placement)
+        key,
+        lambda: _build(
+            options, resolved, config, tokenizer, max_model_len, placement, beside, into_weights
+        ),
     )
     try:
         _check_agreement(options, max_model_len, use)
+        if use.model is not None:
+            attach(use.model, beside)
     except BaseException:
         use.give_back()
         raise
@@ -84,6 +97,8 @@ def _build(
     tokenizer: Aquila2Tokenizer,
     max_model_len: int,
     placement: Placement,
+    adapters: Sequence[AdapterFiles],
+    into_weights: AdapterFiles | None,
 ) -> LoadedModel:
     progress = options.progress
     if progress is not None:
@@ -95,13 +110,15 @@ def _build(
     for name in ("attention", "cuda_graphs"):
         _log.info("%s: %s (%s)", name, getattr(placement, name), placement.reasons[name])
     check_fits(needed, available_memory(str(placement.device)))
-    sized: list[tuple[int, int, str]] = []
+    sized: list[tuple[int, int, str, LoraBank]] = []
     captured: list[bool] = []
 
     def build() -> tuple[Runner, Scheduler]:
         if placement.device.type == "cuda":
             # Of this thread alone; kernels are launched where it points.
             torch.cuda.set_device(placement.device)
+        else:
+            keep_freed_memory()
         model = load_weights(
             resolved.path,
             config,
@@ -111,11 +128,14 @@ def _build(
             quantization=options.quantization,
             progress=progress,
             files=files,
+            merge=into_weights,
         )
         weight_bytes = sum(
             parameter.numel() * parameter.element_size() for parameter in model.parameters()
         )
         decoder = make_decoder(model, config, placement, nf4_copy=options.nf4_copy)
+        # Before the cache is sized by what is left.
+        add_to_bank(decoder.adapters, adapters)
         del model
         # What the fused weights replaced is given back, so that it counts as free.
         empty_device_cache()
@@ -132,7 +152,7 @@ def _build(
             dtype=placement.kv_dtype,
             device=placement.device,
         )
-        sized.append((blocks, weight_bytes, reason))
+        sized.append((blocks, weight_bytes, reason, decoder.adapters))
         sampler = Sampler(config.vocab_size, tokenizer.n_vocab)
         runner = make_runner(decoder, cache, sampler, placement)
         captured.append(isinstance(runner, AheadRunner))
@@ -149,11 +169,13 @@ def _build(
 
     started = time.monotonic()
     engine = TorchEngine(build, name=resolved.name)
-    blocks, weight_bytes, reason = sized[0]
+    blocks, weight_bytes, reason, bank = sized[0]
     placement = dataclasses.replace(placement, cuda_graphs=captured[0])
     if progress is not None:
         progress("ready", int(time.monotonic() - started), None)
-    return LoadedModel(engine, tokenizer, config, placement, options, blocks, weight_bytes, reason)
+    return LoadedModel(
+        engine, tokenizer, config, placement, options, blocks, weight_bytes, reason, bank
+    )
 
 
 def _check_agreement(options: LoadOptions, max_model_len: int, use: Use) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.checkpoint.config import read_config
@@ -9,6 +10,7 @@ from aquila2_runtime.checkpoint.resolve import resolve
 from aquila2_runtime.errors import InvalidLoadOptionError, TokenizerError
 from aquila2_runtime.info import RuntimeInfo
 from aquila2_runtime.loading import cache_bytes, load_model
+from aquila2_runtime.lora_adapters import check_adapters, request_keys
 from aquila2_runtime.placement import BLOCK_SIZE, type_name
 from aquila2_runtime.prompts import PromptMaker
 from aquila2_runtime.registry import Use
@@ -35,6 +37,8 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         revision=options.revision,
         cache_dir=options.cache_dir,
         allow_pickle=options.allow_pickle,
+        # None leaves it to the environment.
+        offline=options.offline or None,
         progress=options.progress,
     )
     config = read_config(resolved.path)
@@ -45,6 +49,7 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         allow_unknown=options.allow_unknown_tokenizer,
     )
     _check_ids(config, tokenizer, resolved)
+    adapters = check_adapters(options, config, resolved.name)
     template = given
     if template is None and resolved.template is not None:
         template = get_template(resolved.template)
@@ -55,12 +60,15 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         model=resolved.name,
         trailing_space=options.trailing_space,
         strict_markers=options.strict_markers,
+        adapters=request_keys(options, adapters),
     )
-    use = load_model(options, resolved, config, tokenizer, max_model_len)
+    use = load_model(options, resolved, config, tokenizer, max_model_len, adapters)
     model = use.model
     if model is None:
         msg = "a use that was just acquired has its model"
         raise RuntimeError(msg)
+    # Every use of a model shares its tokenizer, and with it what was compiled over its vocabulary.
+    prompts = dataclasses.replace(prompts, tokenizer=model.tokenizer)
     return use, prompts, _info(options, resolved, prompts, model)
 
 
@@ -129,5 +137,7 @@ def _info(
         prefix_cache=placement.prefix_cache,
         speculation=placement.speculation,
         vocab_size=config.vocab_size,
+        adapters=tuple(prompts.adapters),
+        merged_adapter=options.merge_adapter,
         reasons=reasons,
     )

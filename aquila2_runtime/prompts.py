@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from aquila2_runtime.conversation import Message, render_messages
@@ -13,9 +13,11 @@ from aquila2_runtime.errors import (
     InvalidPromptError,
     TemplateError,
 )
-from aquila2_runtime.fitting import fit_messages, refuse_hopeless
+from aquila2_runtime.fitting import Window, fit_messages, refuse_hopeless
+from aquila2_runtime.shown import shown
 from aquila2_runtime.templates import TEMPLATES, Template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
+from aquila2_runtime.tools import Tool, tools_text
 
 MAX_MESSAGES: Final = 10_000
 
@@ -39,6 +41,8 @@ class PromptMaker:
         model: The model's name, for messages.
         trailing_space: Append one space to prompts.
         strict_markers: Refuse role markers in message text instead of neutralising them.
+        adapters: Names a request may give as ``adapter``, each with the engine's key for it; None
+            for one that is merged into the weights.
     """
 
     tokenizer: Aquila2Tokenizer
@@ -47,14 +51,26 @@ class PromptMaker:
     model: str
     trailing_space: bool = False
     strict_markers: bool = False
+    adapters: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
-    def chat(self, messages: Sequence[Message], fit: str | None = None, room: int = 1) -> Prompt:
+    def chat(
+        self,
+        messages: Sequence[Message],
+        fit: str | None = None,
+        *,
+        room: int = 1,
+        least: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> Prompt:
         """Render a conversation.
 
         Args:
             messages: The turns, oldest first.
             fit: None refuses what is too long; "drop_oldest" and "middle" shorten it.
             room: Tokens to leave for the answer when shortening.
+            least: Tokens the answer must have, where shortening cannot leave ``room``; None is
+                ``room``.
+            tools: Shown behind the system text.
 
         Raises:
             TemplateError: The checkpoint has no chat template.
@@ -62,20 +78,23 @@ class PromptMaker:
             ContextOverflowError: The conversation is too long.
         """
         checked = self._check(messages)
+        shown = tools_text(tools)
         if fit is None:
             refuse_hopeless(
-                sum(len(message.content) for message in checked), self.tokenizer, self.max_model_len
+                len(shown) + sum(len(message.content) for message in checked),
+                self.tokenizer,
+                self.max_model_len,
             )
-            return self._render(checked)
+            return self._render(checked, shown)
+        window = Window(self.max_model_len, room, room if least is None else least)
         kept, notices = fit_messages(
             checked,
-            self._count,
-            self.max_model_len - room,
+            lambda some: len(self._render(some, shown).token_ids),
+            window,
             fit,
             tokenizer=self.tokenizer,
-            room=room,
         )
-        prompt = self._render(kept)
+        prompt = self._render(kept, shown)
         return Prompt(prompt.token_ids, (*notices, *prompt.notices))
 
     def text(self, text: object) -> Prompt:
@@ -87,7 +106,7 @@ class PromptMaker:
         """
         if not isinstance(text, str) or not text:
             raise InvalidPromptError(
-                f"The prompt must be a non-empty string, not {text!r:.40}.", parameter="prompt"
+                f"The prompt must be a non-empty string, not {shown(text, 40)}.", parameter="prompt"
             )
         refuse_hopeless(len(text), self.tokenizer, self.max_model_len)
         return Prompt(tuple(self.tokenizer.encode_ordinary(text)))
@@ -141,7 +160,7 @@ class PromptMaker:
                 )
         return list(messages)
 
-    def _render(self, messages: Sequence[Message]) -> Prompt:
+    def _render(self, messages: Sequence[Message], shown: str) -> Prompt:
         if self.template is None:
             raise TemplateError(
                 f"No chat template is known for {self.model}.",
@@ -153,17 +172,15 @@ class PromptMaker:
         rendered = render_messages(
             messages,
             self.template,
+            tools_text=shown,
             trailing_space=self.trailing_space,
             strict_markers=self.strict_markers,
         )
         return Prompt(tuple(self.tokenizer.encode_parts(rendered.parts)), rendered.notices)
 
-    def _count(self, messages: Sequence[Message]) -> int:
-        return len(self._render(messages).token_ids)
-
     def _bad_id(self, position: int, token_id: object) -> NoReturn:
         raise InvalidPromptError(
-            f"prompt_token_ids[{position}]={token_id!r:.40} is not an integer from 0 to "
+            f"prompt_token_ids[{position}]={shown(token_id, 40)} is not an integer from 0 to "
             f"{self.tokenizer.n_vocab - 1}.",
             parameter=f"prompt_token_ids[{position}]",
             value=token_id,

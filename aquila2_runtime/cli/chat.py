@@ -35,6 +35,7 @@ def chat(
     source: options.Source = None,
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
+    offline: options.Offline = False,
     raw_output: options.RawOutput = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -61,6 +62,7 @@ def chat(
             source=source,
             cache_dir=cache_dir,
             allow_pickle=pickle,
+            offline=offline,
         ) as runtime:
             if not quiet:
                 info = runtime.info

@@ -9,9 +9,9 @@ ended meanwhile has cost one row of it, and nothing else, because
 * what a superfluous row stores lies behind the last token of its request, in a block that was its
   own when the step was launched, and everything launched later is computed later.
 
-Requests that a static step cannot serve (penalties, biases, masks, log-probabilities, drafts), and
-prompts, run as they do in ``Runner``, in the same step. So do requests that share so long a prefix
-that reading it once saves more time than launching a step piece by piece costs.
+Requests that a static step cannot serve (penalties, biases, masks, log-probabilities, drafts,
+adapters), and prompts, run as they do in ``Runner``, in the same step. So do requests that share
+so long a prefix that reading it once saves more time than launching a step piece by piece costs.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ class AheadRunner(Runner):
         """Whether a chunk is one token, the newest, of a request that can be sampled statically."""
         request = item.request
         if item.rows != 1 or not item.samples or request.wants_prompt_logprobs:
+            return False
+        if request.spec.adapter is not None:
             return False
         return serves(self._row(request), self._n_ids)
 

@@ -11,6 +11,7 @@ from aquila2_runtime.outputs import FinishReason
 from aquila2_runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:
+    from aquila2_runtime.engine.constraint import TokenConstraint
     from aquila2_runtime.engine.handle import RequestHandle
 
 
@@ -26,10 +27,12 @@ class EngineRequest:
         stop_ids: Ids that end the answer (end-of-text among them unless ignored).
         eos_token_id: The end-of-text id.
         cache_key: Who may share cached prefixes with whom (salt and adapter).
+        adapter: Key of the adapter it is answered with; None for the base model.
         deadline: ``time.monotonic()`` at which the request ends with ``timeout``; None for never.
         quiet: Wake the reader only at the end (nobody reads along).
         bell: Rung at every wake; lets one reader wait for many requests.
         tell_prefill: Tell the reader how far the prompt is read, where that takes several steps.
+        constraint: Which ids may come next; the engine's own from submission on.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -39,10 +42,12 @@ class EngineRequest:
     stop_ids: frozenset[int]
     eos_token_id: int
     cache_key: tuple[str, ...] = ()
+    adapter: str | None = None
     deadline: float | None = None
     quiet: bool = False
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
     tell_prefill: bool = False
+    constraint: TokenConstraint | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

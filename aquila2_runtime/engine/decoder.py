@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from aquila2_runtime.engine.linear import Projection, linear, take_linear
+from aquila2_runtime.engine.lora import LoraBank
 from aquila2_runtime.engine.pointwise import Pointwise
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.engine.attention.base import Attention
     from aquila2_runtime.engine.attention.plan import AttentionPlan
+    from aquila2_runtime.engine.lora import LoraStep
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Decoder:
         max_positions: Positions the rotary table covers.
         pointwise: What lies between the matrix products; None is torch's own operations.
         nf4_copy: Whether 4-bit projections are kept in 16 bits too, for many rows.
+
+    Attributes:
+        adapters: The low-rank updates requests may use beside the weights.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Decoder:
             for index in range(config.num_layers)
         ]
         self._head = _take_head(model, self._embedding)
+        self.adapters = LoraBank(config, self.dtype, device)
         self._cos, self._sin = rotary_table(config, max_positions, device)
 
     @property
@@ -79,7 +85,12 @@ class Decoder:
 
     @torch.inference_mode()
     def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, attention: Attention, plan: AttentionPlan
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        attention: Attention,
+        plan: AttentionPlan,
+        adapters: LoraStep | None = None,
     ) -> torch.Tensor:
         """Compute a step's hidden states and store its keys and values.
 
@@ -88,6 +99,7 @@ class Decoder:
             positions: Their positions. ``[rows]``.
             attention: Keys, values and how they are read.
             plan: What each row may see.
+            adapters: The low-rank updates of rows that use an adapter; None when none does.
 
         Returns:
             Hidden states after the final norm. ``[rows, hidden]``.
@@ -99,12 +111,17 @@ class Decoder:
         normed = pointwise.norm(hidden, self._layers[0].input_norm)
         following = [layer.input_norm for layer in self._layers[1:]] + [self._final_norm]
         for index, (layer, next_norm) in enumerate(zip(self._layers, following, strict=True)):
-            qkv = layer.qkv(normed).view(rows, -1, config.head_dim)
-            query, key, value = pointwise.rotate(qkv, cos, sin, config.num_heads)
+            qkv = _adapted(adapters, index, "qkv", normed, layer.qkv(normed))
+            query, key, value = pointwise.rotate(
+                qkv.view(rows, -1, config.head_dim), cos, sin, config.num_heads
+            )
             mixed = attention.attend(index, query, key, value, plan)
-            added = layer.output(mixed.reshape(rows, -1).to(self.dtype))
+            mixed = mixed.reshape(rows, -1).to(self.dtype)
+            added = _adapted(adapters, index, "output", mixed, layer.output(mixed))
             hidden, normed = pointwise.add_norm(hidden, added, layer.post_norm)
-            added = layer.down(pointwise.gate(layer.gate_up(normed)))
+            gate_up = _adapted(adapters, index, "gate_up", normed, layer.gate_up(normed))
+            inner = pointwise.gate(gate_up)
+            added = _adapted(adapters, index, "down", inner, layer.down(inner))
             hidden, normed = pointwise.add_norm(hidden, added, next_norm)
         return normed
 
@@ -137,6 +154,13 @@ def rotary_table(
     inverse = 1.0 / (config.rope_theta**half) / config.rope_factor
     angles = torch.outer(torch.arange(max_positions).float(), inverse)
     return angles.cos().to(device), angles.sin().to(device)
+
+
+def _adapted(
+    adapters: LoraStep | None, layer: int, name: str, states: torch.Tensor, plain: torch.Tensor
+) -> torch.Tensor:
+    """A projection's output, with the low-rank updates of the rows that use an adapter."""
+    return plain if adapters is None else adapters.add(layer, name, states, plain)
 
 
 def _take_head(model: torch.nn.Module, embedding: torch.Tensor) -> Projection:

@@ -55,7 +55,10 @@ class Runner:
         self._attention = attention
         self._sampler = sampler
         self.planner = Planner(
-            attention.cache.block_size, decoder.device, cascades=attention.cascades
+            attention.cache.block_size,
+            decoder.device,
+            cascades=attention.cascades,
+            masks=not attention.reads_lengths,
         )
 
     @torch.inference_mode()
@@ -78,6 +81,7 @@ class Runner:
             torch.tensor(positions, device=device),
             self._attention,
             self.planner.plan(order),
+            self._decoder.adapters.step([(item.request.spec.adapter, item.rows) for item in order]),
         )
         self._prompt_logprobs(order, hidden)
         return self._sample(order, hidden)
@@ -108,7 +112,7 @@ class Runner:
         if request.sample_row is None:
             spec = request.spec
             request.sample_row = SampleRow.create(
-                spec.params, spec.seed, spec.prompt_token_ids, spec.stop_ids
+                spec.params, spec.seed, spec.prompt_token_ids, spec.stop_ids, spec.constraint
             )
         return request.sample_row
 
