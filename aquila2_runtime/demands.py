@@ -7,20 +7,19 @@ an answer that cannot fit its token limit is refused before any work.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aquila2_runtime.errors import InvalidConstraintError, InvalidPromptError, InvalidRequestError
 from aquila2_runtime.grammar.calls import CHOICES, CallGrammar, call_grammar
 from aquila2_runtime.grammar.compiler import Compiled, compiler_for
 from aquila2_runtime.sampling import SamplingParams
-from aquila2_runtime.tools import Tool, check_tools
+from aquila2_runtime.tools import Tool
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.constraint import TokenConstraint
+    from aquila2_runtime.request_options import RequestOptions
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
-
-TOOL_OPTIONS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,23 +40,21 @@ class Demands:
 
     @classmethod
     def of(
-        cls, tokenizer: Aquila2Tokenizer, params: SamplingParams, request: Mapping[str, Any]
+        cls, tokenizer: Aquila2Tokenizer, params: SamplingParams, options: RequestOptions
     ) -> Demands:
         """Check what is asked, and compile it.
 
         Args:
             tokenizer: Of the checkpoint.
             params: Whose constraint is compiled.
-            request: The request's options; only the three about tools are looked at.
+            options: Of which the three about tools are looked at.
 
         Raises:
             InvalidRequestError: Something about it is wrong.
             MissingDependencyError: llguidance is needed and not installed.
         """
-        tools = check_tools(request.get("tools"))
-        choice = request.get("tool_choice")
-        parallel = request.get("parallel_tool_calls", True)
-        _check_choice(tools, choice, parallel)
+        tools, choice = options.tools, options.tool_choice
+        _check_choice(tools, choice)
         if not tools:
             return cls._constrained(tokenizer, params)
         if params.constraint is not None:
@@ -72,7 +69,9 @@ class Demands:
                 value=True,
             )
         chosen = choice or "auto"
-        grammar = call_grammar(compiler_for(tokenizer), tools, chosen, parallel=parallel)
+        grammar = call_grammar(
+            compiler_for(tokenizer), tools, chosen, parallel=options.parallel_tool_calls
+        )
         notices = list(grammar.notices)
         if params.stop_ids:
             notices.append("stop_token_ids do not apply to answers with tools.")
@@ -117,13 +116,7 @@ class Demands:
         return None if self.grammar is None else self.grammar.state(max_tokens)
 
 
-def _check_choice(tools: Sequence[Tool], choice: object, parallel: object) -> None:
-    if not isinstance(parallel, bool):
-        raise InvalidRequestError(
-            "parallel_tool_calls must be True or False.",
-            parameter="parallel_tool_calls",
-            value=parallel,
-        )
+def _check_choice(tools: Sequence[Tool], choice: str | None) -> None:
     names = [tool.name for tool in tools]
     if choice is None or (choice in ("auto", "none") and not tools):
         return
@@ -131,7 +124,7 @@ def _check_choice(tools: Sequence[Tool], choice: object, parallel: object) -> No
         raise InvalidPromptError(
             f"tool_choice={choice!r:.80}, but there are no tools.", parameter="tool_choice"
         )
-    if not isinstance(choice, str) or choice not in (*CHOICES, *names):
+    if choice not in (*CHOICES, *names):
         raise InvalidPromptError(
             f"tool_choice={choice!r:.80} must be one of {', '.join(map(repr, CHOICES))} or a "
             f"tool's name ({', '.join(names):.200}).",

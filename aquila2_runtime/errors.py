@@ -27,7 +27,7 @@
         ├── EngineDeadError                   the engine failed for good; every waiter gets this
         ├── GenerationError                   this request failed; the engine goes on
         │   └── OutOfMemoryError              the device ran out of memory on this request
-        └── RequestTimeoutError (TimeoutError) the request's own deadline passed
+        └── RequestTimeoutError (TimeoutError) no token came within the request's time limit
 """
 
 from __future__ import annotations
@@ -220,6 +220,12 @@ class OutOfMemoryError(GenerationError):
 
 
 class RequestTimeoutError(EngineError, TimeoutError):
-    """The request's own time limit passed."""
+    """The request's own time limit passed before its first token.
+
+    Raised where one request was asked for, whole or streamed: there is nothing to return, and a
+    ``TimeoutError`` is what callers retry on. An answer that has begun is returned as far as it
+    got, with finish_reason "timeout". So is an empty one that is one of several, of a batch or of
+    n: an error for it would take the finished ones with it.
+    """
 
     retryable = True

@@ -40,6 +40,8 @@ def facts_of_options(options: LoadOptions) -> ModelFacts:
         revision=options.revision,
         cache_dir=options.cache_dir,
         allow_pickle=options.allow_pickle,
+        # None leaves it to the environment.
+        offline=options.offline or None,
         progress=options.progress,
     )
     config = read_config(resolved.path)

@@ -1,17 +1,15 @@
-"""Answer: one request's ids becoming text, and the three ways to read it. It knows no messages."""
+"""Answer: one request's ids becoming text, and streaming it. It knows no messages."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.detokenizer import IncrementalDetokenizer, StopChecker
 from aquila2_runtime.engine.base import Chunk, EngineRequest, Finished, IdLogprob, Started
-from aquila2_runtime.errors import Aquila2Error, RequestTimeoutError
+from aquila2_runtime.errors import RequestTimeoutError
+from aquila2_runtime.loop_end import aborting_with_loop
 from aquila2_runtime.outputs import (
     CompletionOutput,
     Delta,
@@ -36,6 +34,7 @@ class Answer:
         tokenizer: Of the checkpoint.
         request: What the engine was asked.
         notices: What was changed in the prompt on the caller's wish; told with the last delta.
+        on_prefill: Called with the prompt tokens read so far, if the request is to tell.
         stop: The stop strings that apply; they end text, and never a call.
         calls: Finds calls in the text; None where there are no tools.
     """
@@ -45,6 +44,7 @@ class Answer:
         tokenizer: Aquila2Tokenizer,
         request: EngineRequest,
         notices: tuple[str, ...] = (),
+        on_prefill: Callable[[int], None] | None = None,
         *,
         stop: tuple[str, ...] = (),
         calls: ToolCallParser | None = None,
@@ -58,6 +58,7 @@ class Answer:
         self._tokenizer = tokenizer
         self._request = request
         self._notices = notices
+        self._on_prefill = on_prefill if request.tell_prefill else None
         self._detokenizer = IncrementalDetokenizer(tokenizer)
         self._stops = StopChecker(stop, include=params.include_stop_str_in_output)
         self._calls = calls
@@ -90,13 +91,12 @@ class Answer:
         return Timings(queued=started.queued, first_token=started.first_token, total=self._total)
 
     def feed(self, chunk: Chunk) -> Delta | None:
-        """Take new ids; return what can be shown, or None while there is nothing to say.
-
-        Raises:
-            RequestTimeoutError: The time limit passed before the first token.
-        """
+        """Take new ids; return what can be shown, or None while there is nothing to say."""
         if chunk.started is not None:
             self._started = chunk.started
+            chunk.prefilled = len(self._request.prompt_token_ids)
+        if self._on_prefill is not None and chunk.prefilled is not None:
+            self._on_prefill(chunk.prefilled)
         first_prompt_logprobs = None
         if chunk.prompt_logprobs is not None:
             described = (self._describe(entry) for entry in chunk.prompt_logprobs)
@@ -135,6 +135,24 @@ class Answer:
             invalid_tool_calls=() if self._calls is None else tuple(self._calls.invalid),
         )
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has a token, or may still get one: it did not time out before the first."""
+        return bool(self.token_ids) or self.finish_reason is not FinishReason.TIMEOUT
+
+    def check_begun(self) -> None:
+        """Refuse to be a lone answer of nothing; see ``RequestTimeoutError``.
+
+        Raises:
+            RequestTimeoutError: The time limit passed before the first token.
+        """
+        if not self.begun:
+            raise RequestTimeoutError(
+                "The time limit passed before the first token.",
+                parameter="timeout",
+                hint="Allow more time, or send fewer requests at once.",
+            )
+
     def _take(self, token_id: int, pieces: list[str]) -> bool:
         """Add one id's text; True when it completes a stop string."""
         count, params = len(self.token_ids), self._request.params
@@ -151,12 +169,6 @@ class Answer:
         return True
 
     def _finish(self, finished: Finished, pieces: list[str]) -> None:
-        if finished.reason is FinishReason.TIMEOUT and not self.token_ids:
-            raise RequestTimeoutError(
-                "The time limit passed before the first token.",
-                parameter="timeout",
-                hint="Allow more time, or send fewer requests at once.",
-            )
         shown, matched = self._stops.feed(self._detokenizer.finish(), allow_stop=True)
         pieces.append(shown)
         if matched is not None:
@@ -213,11 +225,16 @@ class Answer:
 
 
 def read_stream(handle: RequestHandle, answer: Answer) -> Generator[Delta]:
-    """Yield an answer's deltas; closing the generator aborts the request."""
+    """Yield an answer's deltas; closing the generator aborts the request.
+
+    Raises:
+        RequestTimeoutError: The time limit passed before the first token.
+    """
     try:
         while not answer.done:
             delta = answer.feed(handle.read())
             if delta is not None:
+                answer.check_begun()
                 yield delta
     finally:
         handle.abort()
@@ -226,59 +243,11 @@ def read_stream(handle: RequestHandle, answer: Answer) -> Generator[Delta]:
 async def aread_stream(handle: RequestHandle, answer: Answer) -> AsyncGenerator[Delta]:
     """Yield an answer's deltas without blocking the event loop; closing or cancelling aborts."""
     try:
-        while not answer.done:
-            delta = answer.feed(await handle.aread())
-            if delta is not None:
-                yield delta
+        with aborting_with_loop(handle):
+            while not answer.done:
+                delta = answer.feed(await handle.aread())
+                if delta is not None:
+                    answer.check_begun()
+                    yield delta
     finally:
         handle.abort()
-
-
-def read_all(pairs: Sequence[tuple[RequestHandle, Answer]], bell: threading.Event) -> None:
-    """Read answers to their ends as they come, so that each stops at its own stop string.
-
-    Args:
-        pairs: Handles with their answers.
-        bell: The bell that all of the requests ring.
-    """
-    left = list(pairs)
-    try:
-        while left:
-            bell.wait()
-            bell.clear()
-            for handle, answer in left:
-                chunk = handle.poll()
-                if chunk is not None:
-                    answer.feed(chunk)
-                    if answer.done:
-                        handle.abort()
-            left = [pair for pair in left if not pair[1].done]
-    finally:
-        for handle, _ in pairs:
-            handle.abort()
-
-
-async def aread_all(pairs: Sequence[tuple[RequestHandle, Answer]]) -> None:
-    """The same without blocking the event loop; cancelling aborts all."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for handle, answer in pairs:
-                group.create_task(_aread_one(handle, answer))
-    except* Aquila2Error as failures:
-        # One failure is the caller's; the group has cancelled the others.
-        raise _first(failures) from None
-
-
-async def _aread_one(handle: RequestHandle, answer: Answer) -> None:
-    async with contextlib.aclosing(aread_stream(handle, answer)) as deltas:
-        async for _ in deltas:
-            pass
-
-
-def _first(failures: BaseExceptionGroup[Aquila2Error]) -> Aquila2Error:
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, Aquila2Error):
-        raise error
-    return error

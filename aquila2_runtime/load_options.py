@@ -10,16 +10,31 @@ from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidLoadOptionError
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.shown import shown
 
 # Called with the stage ("downloading", "checking", "loading", "ready"), done and total units.
 Progress = Callable[[str, int, int | None], None]
+# LoRA directories by name, as given; kept as pairs, which can be hashed.
+Adapters = Mapping[str, "str | os.PathLike[str]"] | tuple[tuple[str, str], ...]
 
 _DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
+_KV_DTYPES: Final = (*_DTYPES, "int8")
+_ATTENTIONS: Final = ("auto", "gathered", "paged", "flash-attn", "runs")
 _QUANTIZATIONS: Final = ("nf4", "int8")
+_SWITCHES: Final = (
+    "allow_pickle", "allow_unknown_tokenizer", "nf4_copy", "offline", "trailing_space",
+    "strict_markers",
+)  # fmt: skip
 _SOURCES: Final = ("huggingface", "modelscope")
-_DEVICE: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|B)?")
+_SPECULATIONS: Final = ("ngram",)
+# torch keeps a device's number in a signed byte: it takes "cuda:256" for "cuda:0".
+_DEVICE: Final = re.compile(r"auto|cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
+_MAX_DEVICE: Final = 127
+_SIZE: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*(KiB|MiB|GiB|B)?")
+ADAPTER_NAME: Final = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
+_MAX_ADAPTERS: Final = 64
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, None: 1}
+_MAX_SIZE: Final = 2**50  # bytes; more than any machine has
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +48,28 @@ class LoadOptions:
         dtype: "auto", "float32", "float16" or "bfloat16".
         max_model_len: Tokens of prompt and answer together; None is the checkpoint's context.
         template: Name of a chat template; None takes the released checkpoint's own.
-        adapters: LoRA adapters by name (not yet supported).
+        adapters: LoRA adapters: their directories by the names requests give as ``adapter``.
+            Kept as a tuple of pairs.
+        merge_adapter: The one of ``adapters`` to merge into the weights; None merges none.
         revision: Branch, tag or commit on the hub.
         source: "huggingface" or "modelscope"; None is huggingface.
         cache_dir: Where downloads are kept; None is the hub client's own place.
+        offline: Use what is on this machine and ask no hub; ``HF_HUB_OFFLINE=1`` does the same.
         allow_pickle: Whether ``.bin`` shards may be read (always by the restricted unpickler).
         allow_unknown_tokenizer: Accept a tokenizer of a shape that is not known.
         kv_cache_memory: Bytes for keys and values, as a number or like "4GiB".
-        kv_cache_dtype: Type of keys and values; None chooses by device.
+        kv_cache_dtype: Type of keys and values; None chooses by device. "int8" keeps them in 8
+            bits with a scale per token and head: half of 16 bits.
         max_num_seqs: Most requests computed at once.
         prefix_cache: Whether later requests reuse the keys and values of shared prefixes.
-        speculation: Speculative decoding (not yet supported).
+        speculation: "ngram" guesses next tokens from the request's own text and verifies several
+            in one step: the same answers in fewer steps where they repeat their prompt. None: off.
+        attention: "auto", or which implementation: "paged" (Triton, CUDA), "flash-attn" (the same
+            with the flash-attn package for prompts), "runs" (fp32 keys and values on CPU),
+            "gathered" (plain torch, everywhere).
+        cuda_graphs: Whether decoding steps are captured and replayed; None does so where it can.
+        nf4_copy: With quantization="nf4", keep a 16-bit copy of the weights too, for prompts and
+            large batches. Faster there, and as much memory as unquantized weights on top.
         trailing_space: Append one space to prompts, as the reference's own predict() does.
         strict_markers: Refuse role markers in message text instead of neutralising them.
         progress: Called with stage, done and total while loading; not part of equality.
@@ -58,10 +84,12 @@ class LoadOptions:
     dtype: str = "auto"
     max_model_len: int | None = None
     template: str | None = None
-    adapters: Mapping[str, str] | None = None
+    adapters: Adapters | None = None
+    merge_adapter: str | None = None
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
+    offline: bool = False
     allow_pickle: bool = True
     allow_unknown_tokenizer: bool = False
     kv_cache_memory: int | str | None = None
@@ -69,6 +97,9 @@ class LoadOptions:
     max_num_seqs: int | None = None
     prefix_cache: bool | None = None
     speculation: str | None = None
+    attention: str = "auto"
+    cuda_graphs: bool | None = None
+    nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
     progress: Progress | None = dataclasses.field(default=None, compare=False)
@@ -84,24 +115,28 @@ class LoadOptions:
         _one_of("quantization", self.quantization, _QUANTIZATIONS, optional=True)
         _one_of("dtype", self.dtype, _DTYPES)
         _one_of("source", self.source, _SOURCES, optional=True)
-        _one_of("kv_cache_dtype", self.kv_cache_dtype, _DTYPES, optional=True)
-        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
-            _fail("device", self.device, '"auto", "cpu", "cuda" or "cuda:N"')
+        _one_of("speculation", self.speculation, _SPECULATIONS, optional=True)
+        _one_of("kv_cache_dtype", self.kv_cache_dtype, _KV_DTYPES, optional=True)
+        _one_of("attention", self.attention, _ATTENTIONS)
+        _device(self.device)
         _count("max_model_len", self.max_model_len, 2, 1_000_000)
         _count("max_num_seqs", self.max_num_seqs, 1, 1_024)
         for name in ("template", "revision", "cache_dir"):
             _text(name, getattr(self, name))
-        for name in ("allow_pickle", "allow_unknown_tokenizer", "trailing_space", "strict_markers"):
+        for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 _fail(name, getattr(self, name), "True or False")
-        if self.prefix_cache is not None and not isinstance(self.prefix_cache, bool):
-            _fail("prefix_cache", self.prefix_cache, "True, False or None")
+        for name in ("prefix_cache", "cuda_graphs"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), bool):
+                _fail(name, getattr(self, name), "True, False or None")
+        if self.nf4_copy and self.quantization != "nf4":
+            _fail("nf4_copy", self.nf4_copy, 'False unless quantization="nf4"')
         object.__setattr__(self, "kv_cache_memory", _size(self.kv_cache_memory))
-        if self.adapters:
-            _fail("adapters", self.adapters, "None: LoRA adapters are not supported yet")
-        object.__setattr__(self, "adapters", None)
-        if self.speculation is not None:
-            _fail("speculation", self.speculation, "None: speculation is not supported yet")
+        object.__setattr__(self, "adapters", _adapters(self.adapters))
+        names = [name for name, _ in self.adapter_pairs]
+        if self.merge_adapter is not None and [self.merge_adapter] != names:
+            # Another adapter beside it would be added to weights it was not trained on.
+            _fail("merge_adapter", self.merge_adapter, "None or the only one of adapters")
         if self.progress is not None and not callable(self.progress):
             _fail("progress", self.progress, "a function of (stage, done, total) or None")
 
@@ -125,6 +160,11 @@ class LoadOptions:
         }
 
     @property
+    def adapter_pairs(self) -> tuple[tuple[str, str], ...]:
+        """``adapters`` as names and directories."""
+        return self.adapters if isinstance(self.adapters, tuple) else ()
+
+    @property
     def kv_cache_bytes(self) -> int | None:
         """``kv_cache_memory`` in bytes."""
         value = self.kv_cache_memory
@@ -136,7 +176,7 @@ OPTION_NAMES: Final = frozenset(field.name for field in dataclasses.fields(LoadO
 
 def _fail(name: str, value: object, allowed: str) -> NoReturn:
     raise InvalidLoadOptionError(
-        f"{name}={value!r:.100} is not valid; it must be {allowed}.", parameter=name, value=value
+        f"{name}={shown(value)} is not valid; it must be {allowed}.", parameter=name, value=value
     )
 
 
@@ -158,13 +198,39 @@ def _text(name: str, value: object) -> None:
         _fail(name, value, "a non-empty string or None")
 
 
+def _device(value: object) -> None:
+    found = _DEVICE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found["number"] or 0) > _MAX_DEVICE:
+        _fail("device", value, f'"auto", "cpu", "cuda" or "cuda:N" with N up to {_MAX_DEVICE}')
+
+
+def _adapters(value: object) -> tuple[tuple[str, str], ...] | None:
+    if value is None:
+        return None
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, list | tuple) or len(pairs) > _MAX_ADAPTERS:
+        _fail("adapters", value, f"at most {_MAX_ADAPTERS} directories by name, or None")
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, directory = pair if isinstance(pair, list | tuple) and len(pair) == 2 else (None, "")
+        if not isinstance(name, str) or not ADAPTER_NAME.fullmatch(name) or name in found:
+            _fail("adapters", name, "names of letters, digits, '.', '_' and '-', each once")
+        path = os.fspath(directory) if isinstance(directory, str | os.PathLike) else ""
+        if not isinstance(path, str) or not path.strip() or "\0" in path:
+            _fail("adapters", directory, f"a directory for {name!r}")
+        found[name] = path
+    return tuple(sorted(found.items())) or None
+
+
 def _size(value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+    number = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
         number = int(float(found[1]) * _UNITS[found[2]])
-        if number > 0:
-            return number
-    _fail("kv_cache_memory", value, 'bytes as a positive integer, or like "512MiB" or "4GiB"')
+    if not 0 < number <= _MAX_SIZE:
+        allowed = 'bytes as a positive integer, or like "512MiB" or "4GiB"; at most 2**50'
+        _fail("kv_cache_memory", value, allowed)
+    return number

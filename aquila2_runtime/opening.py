@@ -9,7 +9,8 @@ from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.resolve import resolve
 from aquila2_runtime.errors import InvalidLoadOptionError, TokenizerError
 from aquila2_runtime.info import RuntimeInfo
-from aquila2_runtime.loading import attention_name, cache_bytes, load_model
+from aquila2_runtime.loading import cache_bytes, load_model
+from aquila2_runtime.lora_adapters import check_adapters, request_keys
 from aquila2_runtime.placement import BLOCK_SIZE, type_name
 from aquila2_runtime.prompts import PromptMaker
 from aquila2_runtime.registry import Use
@@ -36,6 +37,8 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         revision=options.revision,
         cache_dir=options.cache_dir,
         allow_pickle=options.allow_pickle,
+        # None leaves it to the environment.
+        offline=options.offline or None,
         progress=options.progress,
     )
     config = read_config(resolved.path)
@@ -46,6 +49,7 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         allow_unknown=options.allow_unknown_tokenizer,
     )
     _check_ids(config, tokenizer, resolved)
+    adapters = check_adapters(options, config, resolved.name)
     template = given
     if template is None and resolved.template is not None:
         template = get_template(resolved.template)
@@ -56,8 +60,9 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         model=resolved.name,
         trailing_space=options.trailing_space,
         strict_markers=options.strict_markers,
+        adapters=request_keys(options, adapters),
     )
-    use = load_model(options, resolved, config, tokenizer, max_model_len)
+    use = load_model(options, resolved, config, tokenizer, max_model_len, adapters)
     model = use.model
     if model is None:
         msg = "a use that was just acquired has its model"
@@ -119,7 +124,8 @@ def _info(
         device=str(placement.device),
         dtype=type_name(placement.dtype),
         quantization=options.quantization,
-        attention=attention_name(placement.device),
+        attention=placement.attention,
+        cuda_graphs=placement.cuda_graphs,
         kv_cache_dtype=type_name(placement.kv_dtype),
         kv_cache_bytes=cache_bytes(model),
         kv_cache_tokens=model.num_blocks * BLOCK_SIZE,
@@ -127,7 +133,11 @@ def _info(
         weight_bytes=model.weight_bytes,
         max_num_seqs=placement.max_num_seqs,
         max_step_tokens=placement.max_step_tokens,
+        max_prefill_beside_decode=placement.max_prefill_beside_decode,
         prefix_cache=placement.prefix_cache,
+        speculation=placement.speculation,
         vocab_size=config.vocab_size,
+        adapters=tuple(prompts.adapters),
+        merged_adapter=options.merge_adapter,
         reasons=reasons,
     )

@@ -15,7 +15,7 @@ class FinishReason(enum.StrEnum):
     STOP = "stop"  # end-of-text id, a stop id or a stop string
     LENGTH = "length"  # max_tokens or the context was reached
     ABORT = "abort"  # the caller aborted
-    TIMEOUT = "timeout"  # the request's time limit passed
+    TIMEOUT = "timeout"  # the request's time limit passed; see RequestTimeoutError
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from aquila2_runtime.checkpoint.memory import (
+    MemoryEstimate,
+    estimate_memory,
+    kv_token_bytes,
+)
+from aquila2_runtime.engine.attention.select import choose_attention
+from aquila2_runtime.engine.static_step import bucket_sizes
 from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
 
 if TYPE_CHECKING:
@@ -17,9 +24,13 @@ BLOCK_SIZE: Final = 16
 # On CPU below this many parameters fp32 costs little and makes batches reproducible to the id.
 _SMALL_MODEL: Final = 500_000_000
 _CPU_CACHE_BYTES: Final = 512 * 2**20
-_CUDA_KEEP: Final = 0.9  # of the memory left after the weights; the rest is for activations
+_CUDA_KEEP: Final = 0.97  # of the memory left after the weights; the allocator needs some play
 _CPU_STEP_TOKENS: Final = 512
 _CUDA_STEP_TOKENS: Final = 2_048
+# Beside decoding requests: what they wait for their next token grows with it. With much less, the
+# prompt would take longer in all, for the weights are read again in every step.
+_CPU_PREFILL_BESIDE: Final = 128
+_CUDA_PREFILL_BESIDE: Final = 512
 _NUM_SEQS: Final = 64
 
 
@@ -33,7 +44,11 @@ class Placement:
         kv_dtype: Of keys and values.
         max_num_seqs: Most requests computed at once.
         max_step_tokens: Most tokens computed in one step.
+        max_prefill_beside_decode: Most prompt tokens of a step in which other requests decode.
         prefix_cache: Whether shared prefixes are computed once.
+        speculation: "ngram" or None.
+        attention: Name of the attention implementation.
+        cuda_graphs: Whether decoding steps are captured and replayed.
         reasons: Why, by name.
     """
 
@@ -42,7 +57,11 @@ class Placement:
     kv_dtype: torch.dtype
     max_num_seqs: int
     max_step_tokens: int
+    max_prefill_beside_decode: int
     prefix_cache: bool
+    speculation: str | None
+    attention: str
+    cuda_graphs: bool
     reasons: dict[str, str]
 
 
@@ -56,6 +75,14 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
     device, reasons["device"] = _device(options.device)
     dtype, reasons["dtype"] = _dtype(options, config, device)
     kv_dtype, reasons["kv_cache_dtype"] = _kv_dtype(options, device, dtype)
+    attention, reasons["attention"] = choose_attention(
+        options.attention,
+        device=device,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        head_dim=config.head_dim,
+    )
+    graphs, reasons["cuda_graphs"] = _graphs(options, device, attention)
     on_cuda = device.type == "cuda"
     return Placement(
         device=device,
@@ -63,7 +90,11 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
         kv_dtype=kv_dtype,
         max_num_seqs=options.max_num_seqs or _NUM_SEQS,
         max_step_tokens=_CUDA_STEP_TOKENS if on_cuda else _CPU_STEP_TOKENS,
+        max_prefill_beside_decode=_CUDA_PREFILL_BESIDE if on_cuda else _CPU_PREFILL_BESIDE,
         prefix_cache=options.prefix_cache is not False,
+        speculation=options.speculation,
+        attention=attention,
+        cuda_graphs=graphs,
         reasons=reasons,
     )
 
@@ -75,7 +106,38 @@ def type_name(dtype: torch.dtype) -> str:
 
 def kv_bytes_per_token(config: ModelConfig, kv_dtype: torch.dtype) -> int:
     """Bytes of one token's keys and values over all layers."""
-    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * kv_dtype.itemsize
+    return kv_token_bytes(config, kv_dtype.itemsize)
+
+
+def estimate(
+    options: LoadOptions,
+    config: ModelConfig,
+    placement: Placement,
+    max_model_len: int,
+    kv_tokens: int | None = None,
+) -> MemoryEstimate:
+    """Estimate a load's memory where it is placed.
+
+    Args:
+        options: What was asked for.
+        config: The checkpoint.
+        placement: Its place.
+        max_model_len: The longest request, in tokens.
+        kv_tokens: Tokens the cache holds; None is one request of full length.
+    """
+    return estimate_memory(
+        config,
+        dtype=type_name(placement.dtype),
+        kv_dtype=type_name(placement.kv_dtype),
+        max_model_len=max_model_len,
+        quantization=options.quantization,
+        kv_tokens=kv_tokens,
+        rows=placement.max_num_seqs,
+        step_tokens=placement.max_step_tokens,
+        # A greedy step and a mixed one of each size.
+        graphs=2 * len(bucket_sizes(placement.max_num_seqs)) if placement.cuda_graphs else 0,
+        nf4_copy=options.nf4_copy,
+    )
 
 
 def cache_blocks(
@@ -84,6 +146,7 @@ def cache_blocks(
     placement: Placement,
     free_bytes: int,
     max_model_len: int,
+    reserve: int = 0,
 ) -> tuple[int, str]:
     """How many KV blocks to make, and why.
 
@@ -93,6 +156,7 @@ def cache_blocks(
         placement: Its place.
         free_bytes: Memory the device has left now that the weights are loaded.
         max_model_len: The longest request, in tokens.
+        reserve: Bytes of it that steps need on CUDA.
 
     Raises:
         InsufficientMemoryError: Not even one request of full length fits.
@@ -104,7 +168,8 @@ def cache_blocks(
     if asked is not None:
         budget, reason = asked, "kv_cache_memory was given"
     elif placement.device.type == "cuda":
-        budget, reason = int(free_bytes * _CUDA_KEEP), "90 % of the memory left after the weights"
+        free_bytes = max(int(free_bytes * _CUDA_KEEP) - reserve, 0)
+        budget, reason = free_bytes, "what weights, workspace and captured steps leave"
     else:
         budget = max(_CPU_CACHE_BYTES, one * block)
         reason = "512 MiB, or one full context where that is more"
@@ -173,9 +238,30 @@ def _kv_dtype(
     return dtype, "the weights' own"
 
 
+def _graphs(options: LoadOptions, device: torch.device, attention: str) -> tuple[bool, str]:
+    obstacle = None
+    if device.type != "cuda":
+        obstacle = "steps are captured on CUDA only"
+    elif attention == "gathered":
+        obstacle = "the attention in use reads whole block tables"
+    elif options.quantization == "int8":
+        obstacle = "int8 products ask the host about outliers"
+    if options.cuda_graphs and obstacle is not None:
+        raise InvalidLoadOptionError(
+            f"cuda_graphs=True does not work here: {obstacle}.",
+            parameter="cuda_graphs",
+            value=True,
+            hint="Leave it at None.",
+        )
+    if options.cuda_graphs is not None:
+        return options.cuda_graphs, "asked for"
+    return obstacle is None, obstacle or "one launch a step instead of hundreds"
+
+
 def _named(name: str) -> torch.dtype:
     return {
         "float32": torch.float32,
         "float16": torch.float16,
         "bfloat16": torch.bfloat16,
+        "int8": torch.int8,
     }[name]

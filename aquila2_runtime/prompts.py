@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from aquila2_runtime.conversation import Message, render_messages
@@ -13,7 +13,8 @@ from aquila2_runtime.errors import (
     InvalidPromptError,
     TemplateError,
 )
-from aquila2_runtime.fitting import fit_messages, refuse_hopeless
+from aquila2_runtime.fitting import Window, fit_messages, refuse_hopeless
+from aquila2_runtime.shown import shown
 from aquila2_runtime.templates import TEMPLATES, Template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from aquila2_runtime.tools import Tool, tools_text
@@ -40,6 +41,8 @@ class PromptMaker:
         model: The model's name, for messages.
         trailing_space: Append one space to prompts.
         strict_markers: Refuse role markers in message text instead of neutralising them.
+        adapters: Names a request may give as ``adapter``, each with the engine's key for it; None
+            for one that is merged into the weights.
     """
 
     tokenizer: Aquila2Tokenizer
@@ -48,12 +51,15 @@ class PromptMaker:
     model: str
     trailing_space: bool = False
     strict_markers: bool = False
+    adapters: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     def chat(
         self,
         messages: Sequence[Message],
         fit: str | None = None,
+        *,
         room: int = 1,
+        least: int | None = None,
         tools: Sequence[Tool] = (),
     ) -> Prompt:
         """Render a conversation.
@@ -62,6 +68,8 @@ class PromptMaker:
             messages: The turns, oldest first.
             fit: None refuses what is too long; "drop_oldest" and "middle" shorten it.
             room: Tokens to leave for the answer when shortening.
+            least: Tokens the answer must have, where shortening cannot leave ``room``; None is
+                ``room``.
             tools: Shown behind the system text.
 
         Raises:
@@ -78,13 +86,13 @@ class PromptMaker:
                 self.max_model_len,
             )
             return self._render(checked, shown)
+        window = Window(self.max_model_len, room, room if least is None else least)
         kept, notices = fit_messages(
             checked,
             lambda some: len(self._render(some, shown).token_ids),
-            self.max_model_len - room,
+            window,
             fit,
             tokenizer=self.tokenizer,
-            room=room,
         )
         prompt = self._render(kept, shown)
         return Prompt(prompt.token_ids, (*notices, *prompt.notices))
@@ -98,7 +106,7 @@ class PromptMaker:
         """
         if not isinstance(text, str) or not text:
             raise InvalidPromptError(
-                f"The prompt must be a non-empty string, not {text!r:.40}.", parameter="prompt"
+                f"The prompt must be a non-empty string, not {shown(text, 40)}.", parameter="prompt"
             )
         refuse_hopeless(len(text), self.tokenizer, self.max_model_len)
         return Prompt(tuple(self.tokenizer.encode_ordinary(text)))
@@ -172,7 +180,7 @@ class PromptMaker:
 
     def _bad_id(self, position: int, token_id: object) -> NoReturn:
         raise InvalidPromptError(
-            f"prompt_token_ids[{position}]={token_id!r:.40} is not an integer from 0 to "
+            f"prompt_token_ids[{position}]={shown(token_id, 40)} is not an integer from 0 to "
             f"{self.tokenizer.n_vocab - 1}.",
             parameter=f"prompt_token_ids[{position}]",
             value=token_id,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.engine.lora import LoraBank
     from aquila2_runtime.engine.torch_engine import TorchEngine
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.placement import Placement
@@ -36,6 +37,7 @@ class LoadedModel:
         num_blocks: KV blocks of its pool.
         weight_bytes: Memory of its weights.
         cache_reason: Why the pool has that size.
+        bank: LoRA adapters beside the weights; only the engine's thread adds to it.
     """
 
     engine: TorchEngine
@@ -46,6 +48,7 @@ class LoadedModel:
     num_blocks: int
     weight_bytes: int
     cache_reason: str
+    bank: LoraBank
 
 
 class Registry:

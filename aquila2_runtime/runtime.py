@@ -9,28 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from aquila2_runtime.batches import ParamsOrMany, one_each
+from aquila2_runtime.batches import Batch, ParamsOrMany, one_each
 from aquila2_runtime.conversation import Message
-from aquila2_runtime.errors import EngineClosedError, InvalidPromptError
-from aquila2_runtime.generation import aread_all, aread_stream, read_all, read_stream
+from aquila2_runtime.errors import InvalidPromptError
+from aquila2_runtime.generation import aread_stream, read_stream
 from aquila2_runtime.load_options import LoadOptions
-from aquila2_runtime.prompts import PromptMaker
+from aquila2_runtime.loaded import Loaded
 from aquila2_runtime.sampling import SamplingParams
-from aquila2_runtime.submission import Submission, submit_all, submit_one
+from aquila2_runtime.submission import Submission, submit_one
 from aquila2_runtime.tools import Tool, check_tools
 
 if TYPE_CHECKING:
-    from aquila2_runtime.engine.base import EngineStats
-    from aquila2_runtime.info import RuntimeInfo
     from aquila2_runtime.outputs import Delta, RequestOutput
-    from aquila2_runtime.registry import LoadedModel, Use
-    from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 
-class Aquila2Runtime:
+class Aquila2Runtime(Loaded):
     """A loaded Aquila2 checkpoint.
 
     Get one with ``load``. Any number of threads and event loops may use it at once; their requests
@@ -44,11 +39,6 @@ class Aquila2Runtime:
         <FinishReason.STOP: 'stop'>
     """
 
-    def __init__(self, use: Use, prompts: PromptMaker, info: RuntimeInfo) -> None:
-        self._use = use
-        self._prompts = prompts
-        self._info = info
-
     @classmethod
     def load(cls, model: str, **options: Any) -> Self:
         """Load a checkpoint, or share it if it is loaded already.
@@ -57,9 +47,10 @@ class Aquila2Runtime:
             model: A released name in any letter case ("AquilaChat2-7B", "aquila2-demo"),
                 ``owner/name`` on a hub, or a directory. A directory never touches the network.
             **options: Any of ``LoadOptions``: quantization, device, dtype, max_model_len,
-                template, adapters, revision, source, cache_dir, allow_pickle,
-                allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype, max_num_seqs,
-                prefix_cache, speculation, trailing_space, strict_markers, progress.
+                template, adapters, merge_adapter, revision, source, cache_dir, offline,
+                allow_pickle, allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype,
+                max_num_seqs, prefix_cache, speculation, attention, cuda_graphs, nf4_copy,
+                trailing_space, strict_markers, progress.
 
         Raises:
             UnknownParameterError: An option does not exist.
@@ -92,15 +83,23 @@ class Aquila2Runtime:
             params: How to choose tokens and when to stop.
             **request: ``fit`` ("drop_oldest" or "middle": how to shorten a conversation that is
                 too long; by default it is refused), ``cache_salt`` (who may share cached
-                prefixes), ``timeout`` (seconds), ``adapter``, ``tools`` (a list of ``Tool``),
-                ``tool_choice`` ("auto", "any", "none" or a tool's name, which is then called
-                once; "auto" if left out) and ``parallel_tool_calls`` (False allows one call).
+                prefixes), ``timeout`` (seconds), ``answer_limit`` (most new tokens where
+                ``max_tokens`` is None), ``adapter`` (the name of a loaded one), ``progress``
+                (called with "prefill", tokens read and tokens in all, in the thread that reads
+                the answer, while a prompt takes more than one step to read), ``tools``
+                (a list of ``Tool``), ``tool_choice`` ("auto", "any", "none" or a tool's name,
+                which is then called once; "auto" if left out) and ``parallel_tool_calls``
+                (False allows one call). See ``RequestOptions``. Where ``max_tokens`` is None,
+                ``fit`` keeps a quarter of the context for the answer, or ``answer_limit`` if that
+                is less.
 
         Raises:
             InvalidRequestError: The request is wrong; nothing was computed.
+            RequestTimeoutError: ``timeout`` passed before the first token. Afterwards the answer
+                is returned as far as it got, with finish_reason "timeout".
             EngineError: It could not be finished.
         """
-        return self._whole([self._chat_submission(messages, params, request)])[0]
+        return self._batch([self._chat_submission(messages, params, request)]).run_one()
 
     def stream_chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **request: Any
@@ -116,7 +115,7 @@ class Aquila2Runtime:
     ) -> RequestOutput:
         """Answer a conversation without blocking the event loop; cancelling stops the work."""
         submission = await asyncio.to_thread(self._chat_submission, messages, params, request)
-        return (await self._awhole([submission]))[0]
+        return await self._batch([submission]).arun_one()
 
     async def astream_chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **request: Any
@@ -134,14 +133,22 @@ class Aquila2Runtime:
         params: ParamsOrMany = None,
         **request: Any,
     ) -> list[RequestOutput]:
-        """Answer many conversations together, one output each, in order."""
-        chosen = one_each(params, conversations)
-        return self._whole(
-            [
-                self._chat_submission(messages, own, request)
-                for messages, own in zip(conversations, chosen, strict=True)
-            ]
-        )
+        """Answer many conversations together, one output each, in order.
+
+        All are checked before any is computed. Then any number may be given: they go into the
+        engine a bounded number at a time. One that reaches its ``timeout`` before its first token
+        comes back empty with finish_reason "timeout"; the others are not disturbed.
+
+        Args:
+            conversations: The turns of each, oldest first.
+            params: One for all, or one for each.
+            **request: As for ``chat``; a time limit counts from this call.
+
+        Raises:
+            InvalidRequestError: One of the requests is wrong; nothing was computed.
+            EngineError: One could not be finished; the others are aborted.
+        """
+        return self._batch(self._chat_submissions(conversations, params, request)).run()
 
     async def achat_batch(
         self,
@@ -150,12 +157,10 @@ class Aquila2Runtime:
         **request: Any,
     ) -> list[RequestOutput]:
         """Answer many conversations together without blocking the event loop."""
-        chosen = one_each(params, conversations)
-        submissions = [
-            await asyncio.to_thread(self._chat_submission, messages, own, request)
-            for messages, own in zip(conversations, chosen, strict=True)
-        ]
-        return await self._awhole(submissions)
+        submissions = await asyncio.to_thread(
+            self._chat_submissions, conversations, params, request
+        )
+        return await self._batch(submissions).arun()
 
     # Completion: plain text or ids, no template
 
@@ -176,7 +181,7 @@ class Aquila2Runtime:
             **request: As for ``chat``.
         """
         submission = self._text_submission(prompt, params, prompt_token_ids, request)
-        return self._whole([submission])[0]
+        return self._batch([submission]).run_one()
 
     def stream_complete(
         self,
@@ -201,7 +206,7 @@ class Aquila2Runtime:
         submission = await asyncio.to_thread(
             self._text_submission, prompt, params, prompt_token_ids, request
         )
-        return (await self._awhole([submission]))[0]
+        return await self._batch([submission]).arun_one()
 
     async def astream_complete(
         self,
@@ -223,25 +228,15 @@ class Aquila2Runtime:
     def complete_batch(
         self, prompts: Sequence[str], params: ParamsOrMany = None, **request: Any
     ) -> list[RequestOutput]:
-        """Continue many texts together, one output each, in order."""
-        chosen = one_each(params, prompts)
-        return self._whole(
-            [
-                self._text_submission(prompt, own, None, request)
-                for prompt, own in zip(prompts, chosen, strict=True)
-            ]
-        )
+        """Continue many texts together, one output each, in order; see ``chat_batch``."""
+        return self._batch(self._text_submissions(prompts, params, request)).run()
 
     async def acomplete_batch(
         self, prompts: Sequence[str], params: ParamsOrMany = None, **request: Any
     ) -> list[RequestOutput]:
         """Continue many texts together without blocking the event loop."""
-        chosen = one_each(params, prompts)
-        submissions = [
-            await asyncio.to_thread(self._text_submission, prompt, own, None, request)
-            for prompt, own in zip(prompts, chosen, strict=True)
-        ]
-        return await self._awhole(submissions)
+        submissions = await asyncio.to_thread(self._text_submissions, prompts, params, request)
+        return await self._batch(submissions).arun()
 
     # Looking
 
@@ -259,91 +254,7 @@ class Aquila2Runtime:
             return len(self.tokenizer.encode_ordinary(text_or_messages))
         return len(self.render(text_or_messages, tools=tools))
 
-    @property
-    def tokenizer(self) -> Aquila2Tokenizer:
-        """The checkpoint's tokenizer."""
-        return self._prompts.tokenizer
-
-    @property
-    def info(self) -> RuntimeInfo:
-        """What was loaded and how, each choice with its reason."""
-        return self._info
-
-    def stats(self) -> EngineStats:
-        """Return what the engine is doing now."""
-        return self._model().engine.stats()
-
-    @property
-    def healthy(self) -> bool:
-        """Whether requests are served."""
-        model = self._use.model
-        return model is not None and model.engine.healthy
-
-    # Closing
-
-    def close(self) -> None:
-        """Give this use of the weights back; the last one frees them. Idempotent."""
-        self._use.give_back()
-
-    async def aclose(self) -> None:
-        """Close without blocking the event loop."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.aclose()
-
-    def __repr__(self) -> str:
-        """Name the model and its state."""
-        state = "closed" if self._use.model is None else self._info.device
-        return f"<Aquila2Runtime {self._info.model} ({state})>"
-
-    # Copies would share the weights without being counted; a pickle would carry them.
-
-    def __copy__(self) -> Self:
-        """Return itself: a runtime is a handle, not data."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return itself: a runtime is a handle, not data."""
-        return self
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        """Refuse to be pickled."""
-        msg = "A loaded runtime cannot be pickled; pass the arguments of load() instead."
-        raise TypeError(msg)
-
     # Inner steps
-
-    def _model(self) -> LoadedModel:
-        model = self._use.model
-        if model is None:
-            raise EngineClosedError(
-                f"This runtime of {self._info.model} was closed.", hint="Load the checkpoint again."
-            )
-        return model
 
     def _chat_submission(
         self,
@@ -369,15 +280,29 @@ class Aquila2Runtime:
             self._prompts, text=prompt, token_ids=ids, params=params, request=request
         )
 
-    def _whole(self, submissions: Sequence[Submission]) -> list[RequestOutput]:
-        running = submit_all(self._model().engine, self.tokenizer, submissions, together=True)
-        read_all(running.pairs, running.bell)
-        return running.outputs(self._info.model)
+    def _chat_submissions(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        params: ParamsOrMany,
+        request: dict[str, Any],
+    ) -> list[Submission]:
+        chosen = one_each(params, conversations)
+        return [
+            self._chat_submission(messages, own, request)
+            for messages, own in zip(conversations, chosen, strict=True)
+        ]
 
-    async def _awhole(self, submissions: Sequence[Submission]) -> list[RequestOutput]:
-        running = submit_all(self._model().engine, self.tokenizer, submissions, together=False)
-        await aread_all(running.pairs)
-        return running.outputs(self._info.model)
+    def _text_submissions(
+        self, prompts: Sequence[str], params: ParamsOrMany, request: dict[str, Any]
+    ) -> list[Submission]:
+        chosen = one_each(params, prompts)
+        return [
+            self._text_submission(prompt, own, None, request)
+            for prompt, own in zip(prompts, chosen, strict=True)
+        ]
+
+    def _batch(self, submissions: Sequence[Submission]) -> Batch:
+        return Batch(self._model().engine, self.tokenizer, submissions, self._info.model)
 
     def _stream(self, submission: Submission) -> Generator[Delta]:
         return read_stream(*submit_one(self._model().engine, self.tokenizer, submission))

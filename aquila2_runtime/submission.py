@@ -6,29 +6,27 @@ import dataclasses
 import secrets
 import threading
 import time
-import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
-from aquila2_runtime.demands import TOOL_OPTIONS, Demands
+from aquila2_runtime.demands import Demands
 from aquila2_runtime.engine.base import Engine, EngineRequest
 from aquila2_runtime.errors import InvalidRequestError, InvalidSamplingParamsError
 from aquila2_runtime.generation import Answer
-from aquila2_runtime.keywords import reject_unknown
-from aquila2_runtime.outputs import RequestOutput, Usage
 from aquila2_runtime.prompts import Prompt, PromptMaker, check_room
+from aquila2_runtime.reading import Teller, tellers
+from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.shown import shown
 from aquila2_runtime.tool_parser import ToolCallParser
 
 if TYPE_CHECKING:
     from aquila2_runtime.conversation import Message
     from aquila2_runtime.engine.handle import RequestHandle
+    from aquila2_runtime.load_options import Progress
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
-REQUEST_OPTIONS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"}) | TOOL_OPTIONS
-MAX_SALT_CHARACTERS: Final = 256
-MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
-# Of the context, kept for the answer when a conversation is shortened and max_tokens is not given.
+# Of the context, most that is kept for an answer without max_tokens where a prompt is shortened.
 _ANSWER_SHARE: Final = 4
 
 
@@ -42,7 +40,9 @@ class Submission:
         max_tokens: Most new tokens.
         stop_ids: Every id that ends the answer.
         cache_key: Who may share cached prefixes with whom.
+        adapter: The engine's key of the adapter; None for the base model.
         timeout: Seconds; None for no limit.
+        progress: Called while long prompts are read; None for never.
         demands: What the answer must look like.
     """
 
@@ -51,8 +51,10 @@ class Submission:
     max_tokens: int
     stop_ids: frozenset[int]
     cache_key: tuple[str, ...]
+    adapter: str | None
     timeout: float | None
     demands: Demands
+    progress: Progress | None = None
 
     @classmethod
     def of(
@@ -70,7 +72,7 @@ class Submission:
         Raises:
             InvalidRequestError: Something about it is wrong.
         """
-        reject_unknown(request, REQUEST_OPTIONS, "The request")
+        options = RequestOptions.from_kwargs(**request)
         checked = SamplingParams() if params is None else params
         if not isinstance(checked, SamplingParams):
             raise InvalidSamplingParamsError(
@@ -79,22 +81,21 @@ class Submission:
             )
         tokenizer = prompts.tokenizer
         _check_ids(checked, tokenizer.n_vocab)
-        timeout = _timeout(request.get("timeout"))
-        cache_key = _cache_key(request.get("cache_salt"), request.get("adapter"))
-        fit = request.get("fit")
+        adapter = _adapter_key(options.adapter, prompts.adapters)
         if messages is not None:
-            share = max(prompts.max_model_len // _ANSWER_SHARE, checked.min_tokens)
-            demands = Demands.of(tokenizer, checked, request)
-            prompt = prompts.chat(messages, fit, checked.max_tokens or share, demands.shown)
+            demands = Demands.of(tokenizer, checked, options)
+            room, least = _answer_room(checked, options, prompts.max_model_len)
+            prompt = prompts.chat(
+                messages, options.fit, room=room, least=least, tools=demands.shown
+            )
         else:
-            for option in sorted(TOOL_OPTIONS & request.keys()):
-                _bad_option(option, request[option], "left out: only conversations have tools")
-            demands = Demands.of(tokenizer, checked, {})
-            if fit is not None:
+            options.refuse_tools()
+            demands = Demands.of(tokenizer, checked, options)
+            if options.fit is not None:
                 raise InvalidRequestError(
                     "fit shortens conversations; plain text and ids are never shortened.",
                     parameter="fit",
-                    value=fit,
+                    value=options.fit,
                 )
             prompt = prompts.ids(token_ids) if text is None else prompts.text(text)
         room = check_room(len(prompt.token_ids), checked.max_tokens, prompts.max_model_len)
@@ -104,6 +105,8 @@ class Submission:
                 parameter="min_tokens",
                 value=checked.min_tokens,
             )
+        if checked.max_tokens is None and options.answer_limit is not None:
+            room = min(room, max(options.answer_limit, checked.min_tokens))
         demands.check_room(room)
         prompt = dataclasses.replace(prompt, notices=(*prompt.notices, *demands.notices))
         stop_ids = frozenset(checked.stop_ids) if demands.grammar is None else frozenset()
@@ -115,8 +118,10 @@ class Submission:
             params=checked,
             max_tokens=room,
             stop_ids=stop_ids,
-            cache_key=cache_key,
-            timeout=timeout,
+            cache_key=_cache_key(options.cache_salt, adapter),
+            adapter=adapter,
+            timeout=options.timeout,
+            progress=options.progress,
             demands=demands,
         )
 
@@ -125,24 +130,39 @@ class Submission:
         """The stop strings that apply."""
         return self.params.stop_strings if self.demands.free_text else ()
 
-    def answer(self, tokenizer: Aquila2Tokenizer, request: EngineRequest) -> Answer:
-        """What one of the engine's requests becomes."""
+    def answer(
+        self, tokenizer: Aquila2Tokenizer, request: EngineRequest, teller: Teller | None
+    ) -> Answer:
+        """What reads one of the engine's requests; ``teller`` hears how far its prompt is read."""
         tools = self.demands.tools
         return Answer(
             tokenizer,
             request,
             self.prompt.notices,
+            teller,
             stop=self.stop_strings,
             calls=ToolCallParser([tool.name for tool in tools]) if tools else None,
         )
 
     def engine_requests(
-        self, eos_token_id: int, bell: threading.Event | None, *, read_along: bool
+        self,
+        eos_token_id: int,
+        *,
+        began: float,
+        read_along: bool,
+        bell: threading.Event | None = None,
     ) -> list[EngineRequest]:
-        """One engine request per answer asked for; the i-th has seed + i."""
+        """One engine request per answer asked for; the i-th has seed + i.
+
+        Args:
+            eos_token_id: The end-of-text id.
+            began: ``time.monotonic()`` from which the time limit counts.
+            read_along: Whether somebody reads the answer as it is made.
+            bell: Rung when there is news.
+        """
         params = self.params
         seed = secrets.randbits(63) if params.seed is None else params.seed
-        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        deadline = None if self.timeout is None else began + self.timeout
         return [
             EngineRequest(
                 prompt_token_ids=self.prompt.token_ids,
@@ -152,69 +172,17 @@ class Submission:
                 stop_ids=self.stop_ids,
                 eos_token_id=eos_token_id,
                 cache_key=self.cache_key,
+                adapter=self.adapter,
                 deadline=deadline,
                 # Stop strings are found by the reader, who must then see every token at once.
-                quiet=not read_along and not self.stop_strings,
+                quiet=not (read_along or self.stop_strings or self.progress is not None),
                 bell=bell,
+                # Of n answers to one prompt, the first tells.
+                tell_prefill=self.progress is not None and index == 0,
                 constraint=self.demands.state(self.max_tokens),
             )
             for index in range(params.n)
         ]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Running:
-    """Submissions under way: for each the handles and answers it has.
-
-    Attributes:
-        groups: One group of pairs per submission.
-        submissions: What was asked.
-        bell: Rung when any of them has news.
-    """
-
-    groups: list[list[tuple[RequestHandle, Answer]]]
-    submissions: Sequence[Submission]
-    bell: threading.Event
-
-    @property
-    def pairs(self) -> list[tuple[RequestHandle, Answer]]:
-        """All handles with their answers."""
-        return [pair for group in self.groups for pair in group]
-
-    def outputs(self, model: str) -> list[RequestOutput]:
-        """The finished answers, one output per submission."""
-        return [
-            _output(model, submission, [answer for _, answer in group])
-            for submission, group in zip(self.submissions, self.groups, strict=True)
-        ]
-
-
-def submit_all(
-    engine: Engine,
-    tokenizer: Aquila2Tokenizer,
-    submissions: Sequence[Submission],
-    *,
-    together: bool,
-) -> Running:
-    """Submit everything before anything is read, so that it is computed together.
-
-    Args:
-        engine: Where to.
-        tokenizer: Of the checkpoint.
-        submissions: What.
-        together: Whether one thread will wait for all of them by the bell.
-    """
-    bell = threading.Event()
-    groups = [
-        [
-            (engine.submit(request), submission.answer(tokenizer, request))
-            for request in submission.engine_requests(
-                tokenizer.eos_token_id, bell if together else None, read_along=False
-            )
-        ]
-        for submission in submissions
-    ]
-    return Running(groups, submissions, bell)
 
 
 def submit_one(
@@ -232,26 +200,23 @@ def submit_one(
             value=submission.params.n,
             hint="Stream n requests, or read the n answers whole.",
         )
-    (request,) = submission.engine_requests(tokenizer.eos_token_id, None, read_along=True)
-    return engine.submit(request), submission.answer(tokenizer, request)
-
-
-def _output(model: str, submission: Submission, answers: Sequence[Answer]) -> RequestOutput:
-    first = answers[0]
-    return RequestOutput(
-        request_id=uuid.uuid4().hex,
-        model=model,
-        prompt_token_ids=submission.prompt.token_ids,
-        choices=tuple(answer.output(index) for index, answer in enumerate(answers)),
-        usage=Usage(
-            prompt_tokens=first.usage.prompt_tokens,
-            completion_tokens=sum(answer.usage.completion_tokens for answer in answers),
-            cached_tokens=first.usage.cached_tokens,
-        ),
-        timings=first.timings,
-        prompt_logprobs=first.prompt_logprobs,
-        notices=submission.prompt.notices,
+    (request,) = submission.engine_requests(
+        tokenizer.eos_token_id, began=time.monotonic(), read_along=True
     )
+    (teller,) = tellers(submission.progress, [len(submission.prompt.token_ids)])
+    return engine.submit(request), submission.answer(tokenizer, request, teller)
+
+
+def _answer_room(
+    params: SamplingParams, options: RequestOptions, max_model_len: int
+) -> tuple[int, int]:
+    """Tokens that shortening should leave for the answer, and those that it must."""
+    if params.max_tokens is not None:
+        return params.max_tokens, params.max_tokens
+    share = max_model_len // _ANSWER_SHARE
+    wanted = share if options.answer_limit is None else min(share, options.answer_limit)
+    least = max(params.min_tokens, 1)
+    return max(wanted, least), least
 
 
 def _check_ids(params: SamplingParams, n_vocab: int) -> None:
@@ -266,29 +231,24 @@ def _check_ids(params: SamplingParams, n_vocab: int) -> None:
                 )
 
 
-def _timeout(value: object) -> float | None:
-    if value is None:
+def _adapter_key(name: str | None, known: Mapping[str, str | None]) -> str | None:
+    """The engine's key of a named adapter; None for the base model and for a merged one."""
+    if name is None:
         return None
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not 0 < value < MAX_TIMEOUT
-    ):
-        _bad_option("timeout", value, "a positive number of seconds or None")
-    return float(value)
+    if name not in known:
+        loaded = f"one of {', '.join(map(repr, known))} or None" if known else "None"
+        raise InvalidRequestError(
+            f"adapter={shown(name)} is not loaded; it must be {loaded}.",
+            parameter="adapter",
+            value=name,
+            hint="Give its directory at load: adapters={name: directory}.",
+        )
+    return known[name]
 
 
-def _cache_key(salt: object, adapter: object) -> tuple[str, ...]:
+def _cache_key(salt: str | None, adapter: str | None) -> tuple[str, ...]:
+    """Who may share cached prefixes with whom."""
     if adapter is not None:
-        _bad_option("adapter", adapter, "None: no adapters are loaded")
-    if salt is None:
-        return ()
-    if not isinstance(salt, str) or not 0 < len(salt) <= MAX_SALT_CHARACTERS:
-        _bad_option("cache_salt", salt, f"a string of 1 to {MAX_SALT_CHARACTERS} characters")
-    return (salt,)
-
-
-def _bad_option(name: str, value: object, allowed: str) -> NoReturn:
-    raise InvalidRequestError(
-        f"{name}={value!r:.60} is not valid; it must be {allowed}.", parameter=name, value=value
-    )
+        # Two parts where an adapter is used, so that no salt can spell an adapter's key.
+        return (salt or "", adapter)
+    return () if salt is None else (salt,)

@@ -14,23 +14,24 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from aquila2_runtime import (
     InvalidLoadOptionError,
+    InvalidRequestError,
     InvalidSamplingParamsError,
-    Message,
     RuntimeLease,
     SamplingParams,
     __version__,
 )
 from aquila2_runtime.keywords import reject_unknown
-from aquila2_runtime.load_options import OPTION_NAMES
+from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
+from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
+from aquila2_runtime.shown import shown
+from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
     from aquila2_runtime.runtime import Aquila2Runtime
 
 # The longest answer when max_tokens is None.
 DEFAULT_MAX_TOKENS: Final = 1024
-# Most threads of one batch or generate call; the runtime queues what it cannot compute at once.
-MAX_WORKERS = 64
 LOAD_FIELDS: Final = OPTION_NAMES - {"progress"}
 REQUEST_FIELDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
 # What LangChain passes to any model; without effect here, and never stored.
@@ -57,9 +58,11 @@ class Aquila2Settings(BaseModel):
     max_model_len: int | None = None
     template: str | None = None
     adapters: dict[str, str] | None = None
+    merge_adapter: str | None = None
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
+    offline: bool = False
     allow_pickle: bool = True
     allow_unknown_tokenizer: bool = False
     kv_cache_memory: int | str | None = None
@@ -67,6 +70,9 @@ class Aquila2Settings(BaseModel):
     max_num_seqs: int | None = None
     prefix_cache: bool | None = None
     speculation: str | None = None
+    attention: str = "auto"
+    cuda_graphs: bool | None = None
+    nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
 
@@ -103,12 +109,19 @@ class Aquila2Settings(BaseModel):
         """Check names, then values, by our own errors; pydantic sees what is right already."""
         fields = type(self).model_fields
         aliases = {name for field in fields.values() if (name := field.alias)}
-        reject_unknown(
-            kwargs,
-            {*fields, *aliases, *WITHOUT_EFFECT, "model_name", "progress"},
-            type(self).__name__,
-        )
+        known = {*fields, *aliases, *WITHOUT_EFFECT, "model_name", "progress"}
+        with translating():
+            reject_unknown(kwargs, known, type(self).__name__)
         given = {name: value for name, value in kwargs.items() if name not in WITHOUT_EFFECT}
+        with translating():
+            lease = self._checked(given)
+        super().__init__(**given)
+        self._lease = lease
+
+    @classmethod
+    def _checked(cls, given: dict[str, Any]) -> RuntimeLease:
+        """Check every value and bring it into its stored form; claim the runtime."""
+        fields = cls.model_fields
         progress = given.pop("progress", None)
         name = given.pop("model_name", None)
         if name is not None and given.setdefault("model", name) != name:
@@ -118,10 +131,16 @@ class Aquila2Settings(BaseModel):
         lease = _lease_for(given, progress)
         defaults = {key: fields[key].default for key in _SAMPLING if key in fields}
         SamplingParams(**{key: given.get(key, default) for key, default in defaults.items()})
+        RequestOptions(**{key: given[key] for key in REQUEST_FIELDS if key in given})
+        if not isinstance(given.get("streaming", False), bool):
+            raise InvalidRequestError(
+                f"streaming={shown(given['streaming'])} is not valid; it must be True or False.",
+                parameter="streaming",
+                value=given["streaming"],
+            )
         if isinstance(given.get("stop"), tuple):
             given["stop"] = list(given["stop"])
-        super().__init__(**given)
-        self._lease = lease
+        return lease
 
     @classmethod
     def from_runtime(cls, runtime: Aquila2Runtime, **settings: Any) -> Self:
@@ -180,10 +199,12 @@ class Aquila2Settings(BaseModel):
         sampling = {key: kwargs.get(key, getattr(self, key)) for key in _SAMPLING}
         sampling["stop"] = _merged(self.stop, stop)
         options = {key: kwargs.get(key, getattr(self, key)) for key in REQUEST_FIELDS}
+        options = {key: value for key, value in options.items() if value is not None}
+        RequestOptions(**options)
         return Request(
             self._lease_of(kwargs.get("model") or kwargs.get("model_name")),
             SamplingParams(**sampling),
-            {key: value for key, value in options.items() if value is not None},
+            {**options, "answer_limit": DEFAULT_MAX_TOKENS},
         )
 
     def _lease_of(self, model: str | None) -> RuntimeLease:
@@ -203,31 +224,28 @@ class Aquila2Settings(BaseModel):
         return {**{name: getattr(self, name) for name in sorted(names)}, "runtime": loaded}
 
 
-def limited(
-    runtime: Aquila2Runtime, prompt: str | Sequence[Message], request: Request
-) -> SamplingParams:
-    """Give an answer without max_tokens what is left of the context, at most the default."""
-    params = request.params
-    if params.max_tokens is not None:
-        return params
-    left = runtime.info.max_model_len - runtime.count_tokens(prompt)
-    if left < 1:
-        return params  # a prompt that leaves no room is the runtime's to refuse or to fit
-    return params.replace(max_tokens=min(left, max(DEFAULT_MAX_TOKENS, params.min_tokens)))
-
-
-_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs"}))
+_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"constraint", "prompt_logprobs"}))
 VERSION: Final = __version__
 
 
 def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> RuntimeLease:
     runtime = given.get("runtime")
     if runtime is not None:
+        from aquila2_runtime.runtime import Aquila2Runtime
+
+        if not isinstance(runtime, Aquila2Runtime):
+            raise InvalidLoadOptionError(
+                f"runtime={shown(runtime)} is not valid; it must be a loaded Aquila2Runtime.",
+                parameter="runtime",
+                value=runtime,
+            )
         given.setdefault("model", runtime.info.model)
-        return RuntimeLease.of(runtime)
     if not given.get("model"):
         given["model"] = os.environ.get("AQUILA2_MODEL", "")
     options = {name: given[name] for name in LOAD_FIELDS if name in given}
+    if runtime is not None:
+        LoadOptions(**options)
+        return RuntimeLease.of(runtime)
     lease = RuntimeLease(**options, progress=progress)
     given["model"] = os.fspath(given["model"])
     return lease
@@ -242,17 +260,8 @@ def _merged(own: object, call: object) -> list[str]:
             merged.extend(stops)
         elif stops is not None:
             raise InvalidSamplingParamsError(
-                f"stop={stops!r:.80} is not valid; it must be a string or a list of strings.",
+                f"stop={shown(stops)} is not valid; it must be a string or a list of strings.",
                 parameter="stop",
                 value=stops,
             )
     return merged
-
-
-def wide(config: Any, count: int) -> Any:
-    """Give every item a worker where the caller names no ``max_concurrency``."""
-    most = {"max_concurrency": max(1, min(count, MAX_WORKERS))}
-    if config is None or isinstance(config, dict):
-        own = config or {}
-        return own if own.get("max_concurrency") is not None else {**own, **most}
-    return [one if one.get("max_concurrency") is not None else {**one, **most} for one in config]

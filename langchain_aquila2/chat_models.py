@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +11,16 @@ from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     CallbackManagerForLLMRun,
 )
-from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
+from langchain_core.language_models import LangSmithParams, ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ContextThreadPoolExecutor
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import model_validator
 
 from aquila2_runtime import InvalidPromptError
+from langchain_aquila2._batches import Batches
 from langchain_aquila2._messages import to_runtime_messages
 from langchain_aquila2._results import ending, openai_logprobs, usage_metadata
-from langchain_aquila2._settings import MAX_WORKERS, VERSION, Aquila2Settings, limited, wide
+from langchain_aquila2._settings import VERSION, Aquila2Settings
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from aquila2_runtime.runtime import Aquila2Runtime
 
 
-class ChatAquila2(Aquila2Settings, BaseChatModel):
+class ChatAquila2(Aquila2Settings, Batches):
     """Aquila2 as a LangChain chat model, in this process.
 
     Args:
@@ -40,7 +38,9 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             ``model_name`` is another word for it.
         temperature: 0.7 by default; 0 is greedy.
         top_p: 0.9 by default.
-        max_tokens: None (the default) is what is left of the context, at most 1024.
+        max_tokens: None (the default) is what is left of the context, at most 1024. With ``fit``
+            a conversation is shortened until a quarter of the context, or 1024 tokens if that is
+            less, is left.
         timeout: Seconds one request may take.
         streaming: Whether ``invoke`` takes the streaming path.
         **others: The fields of ``SamplingParams``, the options of ``Aquila2Runtime.load`` and
@@ -75,8 +75,7 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             request = self._request(stop, kwargs)
             turns = to_runtime_messages(messages)
             runtime = request.lease.runtime()
-            params = limited(runtime, turns, request)
-            return _result(runtime, runtime.chat(turns, params, **request.options))
+            return _result(runtime, runtime.chat(turns, request.params, **request.options))
 
     async def _agenerate(
         self,
@@ -89,8 +88,7 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             request = self._request(stop, kwargs)
             turns = to_runtime_messages(messages)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            params = await asyncio.to_thread(limited, runtime, turns, request)
-            return _result(runtime, await runtime.achat(turns, params, **request.options))
+            return _result(runtime, await runtime.achat(turns, request.params, **request.options))
 
     def _stream(
         self,
@@ -103,8 +101,7 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             request = self._request(stop, kwargs)
             turns = to_runtime_messages(messages)
             runtime = request.lease.runtime()
-            params = limited(runtime, turns, request)
-            deltas = runtime.stream_chat(turns, params, **request.options)
+            deltas = runtime.stream_chat(turns, request.params, **request.options)
             with contextlib.closing(deltas):
                 for delta in deltas:
                     yield _chunk(runtime, delta)
@@ -120,57 +117,10 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
             request = self._request(stop, kwargs)
             turns = to_runtime_messages(messages)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            params = await asyncio.to_thread(limited, runtime, turns, request)
-            deltas = runtime.astream_chat(turns, params, **request.options)
+            deltas = runtime.astream_chat(turns, request.params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
                     yield _chunk(runtime, delta)
-
-    # Many at once: the runtime computes concurrent requests together
-
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer many inputs, all on the device together unless ``max_concurrency`` says less."""
-        return super().batch(inputs, wide(config, len(inputs)), **kwargs)
-
-    def batch_as_completed(
-        self,
-        inputs: Sequence[Any],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[Any]:
-        """Answer many inputs together, yielding (index, answer) as they end."""
-        return super().batch_as_completed(inputs, wide(config, len(inputs)), **kwargs)
-
-    def generate(
-        self,
-        messages: list[list[BaseMessage]],
-        stop: list[str] | None = None,
-        callbacks: Any = None,
-        *,
-        run_id: uuid.UUID | None = None,
-        **kwargs: Any,
-    ) -> LLMResult:
-        """Answer many conversations together; one run and its callbacks for each."""
-        if len(messages) < 2:
-            return super().generate(messages, stop, callbacks, run_id=run_id, **kwargs)
-        plain = super().generate
-
-        def one(index: int) -> LLMResult:
-            own = run_id if index == 0 else None
-            return plain([messages[index]], stop, callbacks, run_id=own, **kwargs)
-
-        with ContextThreadPoolExecutor(min(len(messages), MAX_WORKERS)) as pool:
-            results = list(pool.map(one, range(len(messages))))
-        return LLMResult(
-            generations=[result.generations[0] for result in results],
-            llm_output=self._combine_llm_outputs([result.llm_output for result in results]),
-            run=[run for result in results for run in result.run or ()] or None,
-        )
 
     # Counting
 
@@ -190,7 +140,8 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
         with translating():
             if tools:
                 raise InvalidPromptError("Aquila2 takes no tools.", parameter="tools")
-            return len(self._lease.runtime().render(to_runtime_messages(messages)))
+            turns = to_runtime_messages(messages)
+            return len(self._lease.runtime().render(turns))
 
     # Identity
 
@@ -218,7 +169,8 @@ class ChatAquila2(Aquila2Settings, BaseChatModel):
         if (limit := kwargs.get("max_tokens", self.max_tokens)) is not None:
             params["ls_max_tokens"] = limit
         own = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if stops := [*own, *(stop or ())]:
+        # What is no list of stops is refused where the request is checked, not while it is traced.
+        if stops := [*own, *(stop if isinstance(stop, (list, tuple)) else ())]:
             params["ls_stop"] = stops
         return params
 

@@ -11,7 +11,7 @@ from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
 from langchain_aquila2._results import ending
-from langchain_aquila2._settings import Aquila2Settings, limited
+from langchain_aquila2._settings import Aquila2Settings
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class Aquila2LLM(Aquila2Settings, BaseLLM):
-    """Aquila2 continuing plain text; the arguments are those of ``ChatAquila2``."""
+    """Aquila2 continuing plain text; the arguments are those of ``ChatAquila2``.
+
+    A lone prompt whose ``timeout`` passes before its first token raises; one of several comes back
+    empty, and ``generate`` says finish_reason "timeout" of it.
+    """
 
     def _generate(
         self,
@@ -32,8 +36,11 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         with translating():
             request = self._request(stop, kwargs)
             runtime = request.lease.runtime()
-            params = [limited(runtime, prompt, request) for prompt in prompts]
-            outputs = runtime.complete_batch(prompts, params, **request.options)
+            outputs = (
+                [runtime.complete(prompts[0], request.params, **request.options)]
+                if len(prompts) == 1
+                else runtime.complete_batch(prompts, request.params, **request.options)
+            )
             return _result(runtime, outputs)
 
     async def _agenerate(
@@ -46,10 +53,11 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         with translating():
             request = self._request(stop, kwargs)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            params = [
-                await asyncio.to_thread(limited, runtime, prompt, request) for prompt in prompts
-            ]
-            outputs = await runtime.acomplete_batch(prompts, params, **request.options)
+            outputs = (
+                [await runtime.acomplete(prompts[0], request.params, **request.options)]
+                if len(prompts) == 1
+                else await runtime.acomplete_batch(prompts, request.params, **request.options)
+            )
             return _result(runtime, outputs)
 
     def _stream(
@@ -62,8 +70,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         with translating():
             request = self._request(stop, kwargs)
             runtime = request.lease.runtime()
-            params = limited(runtime, prompt, request)
-            deltas = runtime.stream_complete(prompt, params, **request.options)
+            deltas = runtime.stream_complete(prompt, request.params, **request.options)
             with contextlib.closing(deltas):
                 for delta in deltas:
                     yield _chunk(runtime, delta)
@@ -78,8 +85,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         with translating():
             request = self._request(stop, kwargs)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            params = await asyncio.to_thread(limited, runtime, prompt, request)
-            deltas = runtime.astream_complete(prompt, params, **request.options)
+            deltas = runtime.astream_complete(prompt, request.params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
                     yield _chunk(runtime, delta)

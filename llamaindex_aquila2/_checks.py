@@ -6,16 +6,15 @@ themselves and nothing is converted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from aquila2_runtime import InvalidRequestError, SamplingParams
 from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
+from aquila2_runtime.request_options import RequestOptions
+from aquila2_runtime.shown import shown
 from llamaindex_aquila2._messages import plain_prompt
 from llamaindex_aquila2._params import SAMPLING_FIELDS
-
-_FITS: Final = ("drop_oldest", "middle")
 
 
 def check_fields(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,22 +47,15 @@ def _check_rest(fields: Mapping[str, Any]) -> None:
         function = fields.get(name)
         if function is not None and not callable(function):
             _fail(name, function, "a function or None")
-    if fields.get("is_chat_model") not in (True, False, None):
-        _fail("is_chat_model", fields["is_chat_model"], "True, False or None")
-    fit = fields.get("fit")
-    if fit is not None and fit not in _FITS:
-        _fail("fit", fit, "one of " + ", ".join(map(repr, _FITS)) + " or None")
-    timeout = fields.get("timeout")
-    if timeout is None:
-        return
-    allowed = "a positive number of seconds or None"
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        _fail("timeout", timeout, allowed)
-    if not 0 < timeout < math.inf:
-        _fail("timeout", timeout, allowed)
+    chats = fields.get("is_chat_model")
+    if chats is not None and not isinstance(chats, bool):
+        _fail("is_chat_model", chats, "True, False or None")
+    RequestOptions(
+        fit=fields.get("fit"), timeout=fields.get("timeout"), adapter=fields.get("adapter")
+    )
 
 
 def _fail(name: str, value: object, allowed: str) -> NoReturn:
     raise InvalidRequestError(
-        f"{name}={value!r:.80} is not valid; it must be {allowed}.", parameter=name, value=value
+        f"{name}={shown(value)} is not valid; it must be {allowed}.", parameter=name, value=value
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.bridge.pydantic import Field
@@ -19,8 +20,10 @@ class Fields(NoTools):
         temperature: 0 is greedy; this and the next ones are the fields of ``SamplingParams``.
         max_tokens: Most new tokens. None means 512 or a quarter of a small context, less where
             less is left. ``num_output`` and ``max_new_tokens`` are taken as other names for it.
+        adapter: Which of ``adapters`` answers; None is the model itself.
         fit: How to shorten conversations that are too long: "drop_oldest" or "middle"; None
-            refuses them. Plain text is never shortened.
+            refuses them. Shortened until ``max_tokens``, or its default, is left for the answer.
+            Plain text is never shortened.
         timeout: Seconds a call may take; None for no limit.
         is_chat_model: Whether there is a chat template to use. None decides by the released
             checkpoint: False for the base models, True for everything else.
@@ -33,10 +36,12 @@ class Fields(NoTools):
     dtype: str = "auto"
     max_model_len: int | None = None
     template: str | None = None
-    adapters: Any = None
+    adapters: Mapping[str, str] | tuple[tuple[str, str], ...] | None = None
+    merge_adapter: str | None = None
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None
+    offline: bool = False
     allow_pickle: bool = True
     allow_unknown_tokenizer: bool = False
     kv_cache_memory: int | str | None = None
@@ -44,6 +49,9 @@ class Fields(NoTools):
     max_num_seqs: int | None = None
     prefix_cache: bool | None = None
     speculation: str | None = None
+    attention: str = "auto"
+    cuda_graphs: bool | None = None
+    nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
     progress: Any = Field(default=None, exclude=True)
@@ -64,6 +72,7 @@ class Fields(NoTools):
     seed: int | None = None
     logprobs: int | None = None
 
+    adapter: str | None = None
     fit: str | None = None
     timeout: float | None = None
     is_chat_model: bool | None = None

@@ -22,9 +22,9 @@ Tokenize = Callable[[str], list[int]]
 
 def make_prompt_helper(metadata: LLMMetadata, tokenize: Tokenize) -> PromptHelper:
     """Make a PromptHelper for the model's real window and tokenizer."""
-    from llama_index.core.indices.prompt_helper import PromptHelper
+    from llamaindex_aquila2._prompt_helper import ModelPromptHelper
 
-    return PromptHelper.from_llm_metadata(metadata, tokenizer=tokenize)
+    return ModelPromptHelper.from_llm_metadata(metadata, tokenizer=tokenize)
 
 
 def make_node_parser(
@@ -37,9 +37,10 @@ def make_node_parser(
     """
     from llama_index.core.node_parser import SentenceSplitter
 
-    # Two retrieved chunks (LlamaIndex's default) and their frame fit beside the answer.
+    # Two retrieved chunks (LlamaIndex's default), a chat memory and LlamaIndex's instructions fit
+    # into one prompt beside the answer: more would be refined call by call.
     room = metadata.context_window - metadata.num_output
-    size = max(16, min(1024, room // 4)) if chunk_size is None else chunk_size
+    size = max(16, min(1024, room // 6)) if chunk_size is None else chunk_size
     overlap = size // 10 if chunk_overlap is None else chunk_overlap
     if size < 1 or not 0 <= overlap < size:
         raise InvalidRequestError(
@@ -62,7 +63,7 @@ def make_chat_memory(
     from llama_index.core.memory import ChatMemoryBuffer
 
     room = metadata.context_window - metadata.num_output
-    limit = max(1, room // 3) if token_limit is None else token_limit
+    limit = max(1, room // 4) if token_limit is None else token_limit
     if not 0 < limit <= max(room, 1):
         raise InvalidRequestError(
             f"token_limit={limit} is not valid; beside an answer of {metadata.num_output} tokens "

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aquila2_runtime import InvalidSamplingParamsError, SamplingParams
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
 
 # Tokens of an answer when nobody says: at most this, and at most this share of the context.
@@ -20,7 +21,7 @@ MAX_TOKENS_ALIASES: Final = ("max_new_tokens", "num_output")
 _NOT_HERE: Final = frozenset({"n", "prompt_logprobs"})
 SAMPLING_KEYWORDS: Final = FIELD_NAMES - _NOT_HERE
 # Sampling fields of the constructor; logit_bias has integer keys, which JSON does not keep.
-SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"logit_bias"}
+SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"constraint", "logit_bias"}
 REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
 CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | set(MAX_TOKENS_ALIASES)
 
@@ -65,16 +66,17 @@ def unalias(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallOptions:
     """Lay a call's keywords over the constructor's.
 
-    A keyword given as None takes the constructor's value, except ``seed``, ``timeout``, ``fit``
-    and ``logprobs``, which None switches off. Stop strings and stop ids add to the constructor's.
+    A keyword given as None takes the constructor's value, except ``seed``, ``timeout``, ``fit``,
+    ``adapter`` and ``logprobs``, which None switches off. Stop strings and stop ids add to the
+    constructor's.
 
     Args:
-        defaults: The constructor's sampling fields, ``fit`` and ``timeout``.
+        defaults: The constructor's sampling fields, ``adapter``, ``fit`` and ``timeout``.
         given: The keywords of the call.
 
     Raises:
         UnknownParameterError: A keyword does not exist; the nearest one is suggested.
-        InvalidSamplingParamsError: A value has a wrong type or lies outside its range.
+        InvalidRequestError: A value has a wrong type or lies outside its range.
     """
     reject_unknown(given, CALL_KEYWORDS, "Aquila2")
     asked = unalias(given, "The call")
@@ -90,9 +92,11 @@ def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallO
         if asked.get(name) is not None:
             sampling[name] = _both(defaults.get(name), asked[name])
     params = SamplingParams(**sampling)
+    request = {name: value for name, value in request.items() if value is not None}
+    RequestOptions(**request)
     return CallOptions(
         params=params,
-        request={name: value for name, value in request.items() if value is not None},
+        request=request,
         fit_is_default="fit" not in given,
     )
 

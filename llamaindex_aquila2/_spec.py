@@ -145,15 +145,17 @@ class Specified(Fields):
         return encode
 
     def use_as_default(self) -> Self:
-        """Make this LlamaIndex's default model, and its tokenizer the default tokenizer.
+        """Make this LlamaIndex's default model, with its tokenizer and its prompt helper.
 
-        Call it before making node parsers, prompt helpers and memories: they keep the tokenizer
-        they find. Never done implicitly, since the defaults are the whole process's.
+        Call it before making node parsers and memories, which keep the tokenizer they find, and
+        again after changing ``max_tokens``. Chat engines pack their prompts by the default helper
+        and take no other. Never done implicitly, since the defaults are the whole process's.
         """
         from llama_index.core import Settings
 
         Settings.llm = self
         Settings.tokenizer = self.tokenizer_fn
+        Settings.prompt_helper = self.prompt_helper()
         return self
 
     def prompt_helper(self) -> PromptHelper:
@@ -166,7 +168,7 @@ class Specified(Fields):
         """Make a splitter that counts this model's tokens.
 
         Args:
-            chunk_size: Tokens of a chunk; by default a quarter of the room beside the answer, at
+            chunk_size: Tokens of a chunk; by default a sixth of the room beside the answer, at
                 most 1024.
             chunk_overlap: Tokens that neighbours share; by default a tenth of the size.
         """
@@ -176,7 +178,7 @@ class Specified(Fields):
         """Make a chat memory that leaves room for retrieved context and the answer.
 
         Args:
-            token_limit: Tokens it keeps; by default a third of the room beside the answer.
+            token_limit: Tokens it keeps; by default a quarter of the room beside the answer.
         """
         return make_chat_memory(self.metadata, self.tokenizer_fn, token_limit)
 
@@ -232,7 +234,9 @@ class Specified(Fields):
 
     def _call_defaults(self) -> dict[str, Any]:
         """What a call inherits; read at every call, so assigned fields count."""
-        return {name: getattr(self, name) for name in (*SAMPLING_FIELDS, "fit", "timeout")}
+        return {
+            name: getattr(self, name) for name in (*SAMPLING_FIELDS, "adapter", "fit", "timeout")
+        }
 
     def _chats(self) -> bool:
         """Whether the chat template is used."""

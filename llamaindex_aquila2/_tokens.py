@@ -28,6 +28,7 @@ def load_tokenizer(lease: RuntimeLease) -> Aquila2Tokenizer:
         source=options.source,
         revision=options.revision,
         cache_dir=options.cache_dir,
+        offline=options.offline or None,
         allow_pickle=options.allow_pickle,
         progress=options.progress,
     )

@@ -19,6 +19,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import default_completion_to_prompt
 
 from aquila2_runtime import InvalidPromptError, Message
+from aquila2_runtime.shown import shown
 from llamaindex_aquila2._calls import Call
 from llamaindex_aquila2._endpoints import chat_endpoint, completion_endpoint
 from llamaindex_aquila2._messages import plain_prompt, to_runtime_messages
@@ -164,7 +165,7 @@ class Aquila2(Specified):
         if system and all(message.content != system for message in messages):
             messages = self._extend_messages(list(messages))
         text = (self.messages_to_prompt or plain_prompt)(messages)
-        return Call(messages=None, text=text, options=options)
+        return Call(messages=None, text=_prompt("messages_to_prompt", text), options=options)
 
     def _completion_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Call:
         options = call_options(self._call_defaults(), kwargs)
@@ -176,7 +177,8 @@ class Aquila2(Specified):
             return Call(messages=None, text=prompt, options=options)
         own = self.completion_to_prompt
         if own is not None and own is not default_completion_to_prompt:
-            return Call(messages=None, text=own(prompt), options=options)
+            text = _prompt("completion_to_prompt", own(prompt))
+            return Call(messages=None, text=text, options=options)
         if not self._chats():
             return Call(messages=None, text=self._extend_prompt(prompt), options=options)
         if self.query_wrapper_prompt is not None:
@@ -185,6 +187,17 @@ class Aquila2(Specified):
         if self.system_prompt:
             messages.insert(0, Message("system", self.system_prompt))
         return Call(messages=messages, text=None, options=options)
+
+
+def _prompt(function: str, made: object) -> str:
+    """What a function of the caller's own made, if it is a prompt."""
+    if not isinstance(made, str) or not made:
+        raise InvalidPromptError(
+            f"{function} returned {shown(made)}; it must return a non-empty string.",
+            parameter=function,
+            value=made,
+        )
+    return made
 
 
 def _stream(

@@ -16,6 +16,9 @@ os.environ["LANGSMITH_TRACING"] = "false"
 # One thread: OpenMP pools of several processes on few cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Without a GPU, Triton's kernels run in its interpreter; it must know before it is imported.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 if TYPE_CHECKING:
     from aquila2_runtime import Aquila2Runtime

@@ -7,16 +7,24 @@ Error texts carry no request, so no token can be in them.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import logging
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from aquila2_runtime.checkpoint.hub_files import Fetched, Progress, choose_files, weights_complete
+from aquila2_runtime.checkpoint.hub_cache import (
+    COMMIT,
+    absent,
+    cache_folder,
+    cached,
+    check_room,
+    check_sizes,
+    remember,
+)
+from aquila2_runtime.checkpoint.hub_files import Fetched, Progress, choose_files
+from aquila2_runtime.checkpoint.transfer import RemoteFile, Reporter, bar_class, fetch_blobs
 from aquila2_runtime.errors import (
     CheckpointError,
     DownloadError,
@@ -25,8 +33,6 @@ from aquila2_runtime.errors import (
 
 _log = logging.getLogger(__name__)
 
-_TOKENIZERS: Final = ("tokenizer.json", "vocab.json", "tokenizer.model")
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SERVER_FAULT: Final = 500
 
 
@@ -57,9 +63,9 @@ def fetch_huggingface(
         WeightsError: The repository has no weights that may be read.
     """
     wanted = revision or "main"
-    folder = _cache_folder(repository, cache_dir)
-    known = _cached(folder, wanted)
-    if known is not None and (offline or _COMMIT.fullmatch(wanted)):
+    folder = cache_folder(repository, cache_dir)
+    known = cached(folder, wanted)
+    if known is not None and (offline or COMMIT.fullmatch(wanted)):
         return known
     if offline:
         raise ModelNotFoundError(
@@ -69,22 +75,22 @@ def fetch_huggingface(
             hint="Fetch it once while online (aquila2 download), or give its directory.",
         )
     failure: CheckpointError
-    reporter = _Reporter(progress)
+    reporter = Reporter(progress)
     try:
-        commit, sizes = _list_files(repository, wanted)
-        files = choose_files(sizes, allow_pickle=allow_pickle, repository=repository)
-        missing = {name: sizes[name] for name in files}
-        _check_room(folder, commit, missing)
-        reporter.total = sum(missing.values())
-        path = _snapshot(repository, commit, cache_dir, files, reporter)
-        _check_sizes(path, missing, repository)
-        _remember(folder, wanted, commit)
+        commit, listed = _list_files(repository, wanted)
+        chosen = choose_files(listed, allow_pickle=allow_pickle, repository=repository)
+        files = [listed[name] for name in chosen]
+        missing = absent(folder, commit, files)
+        check_room(folder, missing)
+        path = _snapshot(repository, commit, cache_dir, files, missing, reporter)
+        check_sizes(path, files, repository)
+        remember(folder, wanted, commit)
         return Fetched(path, commit)
     except CheckpointError:
         raise
     except Exception as error:
-        if reporter.failure is not None:
-            raise reporter.failure from None
+        if reporter.callers is not None:
+            raise reporter.callers from None
         if known is not None and _unreachable(error):
             _log.warning("The hub cannot be reached; the cached copy of %s is used.", repository)
             return known
@@ -93,152 +99,77 @@ def fetch_huggingface(
     raise failure
 
 
-class _Reporter:
-    """Turns the client's progress bars into calls of one function, from whatever thread."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
-        self.total = 0
-        self.failure: BaseException | None = None
-
-    def report(self, done: int) -> None:
-        if self.progress is None or self.failure is not None:
-            return
-        try:
-            self.progress("downloading", min(done, self.total), self.total)
-        except BaseException as error:
-            self.failure = error
-            raise
-
-    def bar_class(self) -> type[Any]:
-        """Return a silent bar; the one that counts the bytes written reports them."""
-        from huggingface_hub.utils.tqdm import tqdm
-
-        reporter = self
-
-        class Bar(tqdm):  # type: ignore[misc, unused-ignore]
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                described = str(kwargs.get("desc") or "")
-                self._counts = kwargs.get("unit") == "B" and "Downloading" not in described
-                self._written = int(kwargs.get("initial") or 0)
-                silent = {**kwargs, "disable": True}
-                super().__init__(*args, **silent)  # type: ignore[no-untyped-call, unused-ignore]
-
-            def update(self, n: float | None = 1) -> bool | None:
-                if self._counts:
-                    self._written += int(n or 0)
-                    reporter.report(self._written)
-                return None
-
-        return Bar
-
-
-def _list_files(repository: str, revision: str) -> tuple[str, dict[str, int]]:
-    """Ask once which commit a revision is, and its files' sizes; all else uses that commit."""
+def _list_files(repository: str, revision: str) -> tuple[str, dict[str, RemoteFile]]:
+    """Ask once which commit a revision is, and what its files are; all else uses that commit."""
     from huggingface_hub import HfApi
 
     info = HfApi(endpoint=_endpoint()).model_info(
         repository, revision=revision, files_metadata=True, timeout=30
     )
-    if not info.sha or not _COMMIT.fullmatch(info.sha):
+    if not info.sha or not COMMIT.fullmatch(info.sha):
         raise DownloadError(
             f"The hub named no commit for {repository} at {revision!r}.",
             parameter="revision",
             value=revision,
             hint="Check HF_ENDPOINT.",
         )
-    return info.sha, {file.rfilename: file.size or 0 for file in info.siblings or []}
+    return info.sha, {
+        file.rfilename: RemoteFile(
+            file.rfilename,
+            file.size or 0,
+            sha256=_hash(file.lfs.sha256 if file.lfs else None, 64),
+            git_sha1=None if file.lfs else _hash(file.blob_id, 40),
+        )
+        for file in info.siblings or []
+    }
+
+
+def _hash(value: str | None, length: int) -> str | None:
+    """A hash as the hub states it; it becomes a file's name, so anything else is none."""
+    if isinstance(value, str) and re.fullmatch(rf"[0-9a-f]{{{length}}}", value):
+        return value
+    return None
 
 
 def _snapshot(
-    repository: str, commit: str, cache_dir: str | None, files: list[str], reporter: _Reporter
+    repository: str,
+    commit: str,
+    cache_dir: str | None,
+    files: list[RemoteFile],
+    missing: list[RemoteFile],
+    reporter: Reporter,
 ) -> Path:
-    from huggingface_hub import snapshot_download
+    """Fetch what is missing, then have the client lay the snapshot out."""
+    from huggingface_hub import hf_hub_url, snapshot_download
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined, unused-ignore]
 
     if cache_dir is not None:
         Path(cache_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
-    reporter.report(0)
+    reporter.total = sum(file.size for file in files)
+    reporter.add(reporter.total - sum(file.size for file in missing))
+    # Where a mirror states no hash, the client fetches the file itself.
+    hashed = [file for file in missing if file.key is not None and file.size]
+    urls = {
+        file.name: hf_hub_url(repository, file.name, revision=commit, endpoint=_endpoint())
+        for file in hashed
+    }
+    fetch_blobs(cache_folder(repository, cache_dir), hashed, urls, build_hf_headers(), reporter)
     path = snapshot_download(
         repository,
         revision=commit,
         cache_dir=cache_dir,
-        allow_patterns=files,
+        allow_patterns=[file.name for file in files],
         endpoint=_endpoint(),
         max_workers=4,
-        tqdm_class=reporter.bar_class(),
+        tqdm_class=bar_class(reporter.add),
     )
-    reporter.report(reporter.total)
+    reporter.finish()
     return Path(path)
 
 
 def _endpoint() -> str | None:
     """The hub's address, read now: the client reads it only when it is imported."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-
-
-def _cache_folder(repository: str, cache_dir: str | None) -> Path:
-    from huggingface_hub import constants
-
-    root = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
-    return root / ("models--" + repository.replace("/", "--"))
-
-
-def _cached(folder: Path, revision: str) -> Fetched | None:
-    commit = revision
-    if not _COMMIT.fullmatch(revision):
-        try:
-            commit = (folder / "refs" / revision).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-    path = folder / "snapshots" / commit
-    if not _COMMIT.fullmatch(commit) or not (path / "config.json").is_file():
-        return None
-    if not any((path / name).is_file() for name in _TOKENIZERS) or not weights_complete(path):
-        return None
-    return Fetched(path, commit)
-
-
-def _remember(folder: Path, revision: str, commit: str) -> None:
-    """Note which commit a branch was, as the client does, so that it is found while offline."""
-    if revision == commit:
-        return
-    target = folder / "refs" / revision
-    with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(commit)
-        os.replace(name, target)
-
-
-def _check_room(folder: Path, commit: str, sizes: dict[str, int]) -> None:
-    there = folder / "snapshots" / commit
-    needed = sum(size for name, size in sizes.items() if not (there / name).is_file())
-    parent = folder
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
-    if needed > free:
-        raise DownloadError(
-            f"{needed / 2**30:.1f} GiB are needed on the disk of the cache; "
-            f"{free / 2**30:.1f} GiB are free.",
-            parameter="cache_dir",
-            value=str(folder.parent),
-            hint="Free some space, or pass cache_dir on another disk.",
-        )
-
-
-def _check_sizes(path: Path, sizes: dict[str, int], repository: str) -> None:
-    for name, size in sizes.items():
-        file = path / name
-        found = file.stat().st_size if file.is_file() else None
-        if found is None or (size and found != size):
-            raise DownloadError(
-                f"{name} of {repository} arrived with {found} bytes; the hub lists {size}.",
-                parameter=name,
-                value=found,
-                hint="Delete the file from the cache and fetch it again.",
-            )
 
 
 def _status(error: Exception) -> int | None:
@@ -271,6 +202,12 @@ def _translate(error: Exception, repository: str, revision: str) -> CheckpointEr
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelNotFoundError(
             f"{repository} has no revision {revision!r}.", parameter="revision", value=revision
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DownloadError(
+            f"The disk of the cache became full while {repository} was fetched.",
+            parameter="cache_dir",
+            hint="Free some space, or pass cache_dir on another disk. What was fetched is kept.",
         )
     status = _status(error)
     seen = type(error).__name__ if status is None else f"{type(error).__name__}, status {status}"

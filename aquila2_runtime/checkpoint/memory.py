@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
 
 _ITEM_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
-# NF4 with double quantization: half a byte per weight, one byte of scale per 64 weights, and four
-# bytes per 256 of those scales (Dettmers et al., 2023, section 3).
-_NF4_BYTES: Final = 0.5 + 1 / 64 + 4 / (64 * 256)
+_KV_BYTES: Final = _ITEM_BYTES | {"int8": 1}
+# Half a byte per weight, and per 64 weights a scale. Files pack the scales as well (Dettmers et
+# al., 2023, section 3); in memory they are fp32, so that rows can be joined.
+_NF4_BYTES: Final = 0.5 + 4 / 64
 _INT8_BYTES: Final = 1.0 + 1 / 1024  # one scale per row; rows are thousands of weights long
 _ROWS: Final = 64
 _STEP_TOKENS: Final = 512
 _BLOCK: Final = 16
+# Choosing from one logit: as computed, in fp32 twice, and as an fp64 and two 64-bit whole numbers.
+_LOGIT_BYTES: Final = 34
+# A captured step holds its launches (some hundreds, each with its arguments) on the device; the
+# matrix library keeps a workspace per stream, and two streams are used.
+_GRAPH_BYTES: Final = 4 * 2**20
+_MATRIX_BYTES: Final = 2 * 32 * 2**20
 # What is returned where the system does not say how much is free.
 UNKNOWN: Final = 2**62
 
@@ -34,8 +41,12 @@ class MemoryEstimate:
         kv_per_token: Keys and values of one token over all layers.
         kv_dtype: Their type.
         kv_tokens: Tokens the cache must hold.
-        workspace: Hidden states and logits of one step.
+        workspace: Hidden states, gathered context and logits of one step.
+        graphs: Captured decoding steps with their own hidden states and logits.
+        copy: The 16-bit copy of packed weights, where asked for.
         context: Tokens the checkpoint was made for.
+        length: Tokens of the longest request.
+        gathered: Bytes of workspace per token of it: its context, brought together.
     """
 
     weights: int
@@ -45,6 +56,10 @@ class MemoryEstimate:
     kv_tokens: int
     workspace: int
     context: int
+    length: int
+    gathered: int
+    graphs: int = 0
+    copy: int = 0
 
     @property
     def kv_cache(self) -> int:
@@ -54,12 +69,23 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """Bytes in all."""
-        return self.weights + self.kv_cache + self.workspace
+        return self.fixed + self.kv_cache
+
+    @property
+    def fixed(self) -> int:
+        """Bytes of everything but keys and values."""
+        return self.weights + self.copy + self.workspace + self.graphs
+
+    @property
+    def reserve(self) -> int:
+        """Bytes that must stay free once weights and keys and values are there."""
+        return self.workspace + self.graphs
 
     def largest_context(self, available: int) -> int:
         """Tokens of context that fit beside the weights, a multiple of 16; 0 when none do."""
-        room = available - self.weights - self.workspace
-        return max(min(room // self.kv_per_token, self.context) // _BLOCK * _BLOCK, 0)
+        room = available - self.fixed + self.gathered * self.length
+        tokens = room // (self.kv_per_token + self.gathered)
+        return max(min(tokens, self.context) // _BLOCK * _BLOCK, 0)
 
     def table(self) -> str:
         """Return the estimate as text, one line per part."""
@@ -69,6 +95,10 @@ class MemoryEstimate:
             ("workspace", self.workspace),
             ("total", self.total),
         ]
+        if self.graphs:
+            rows.insert(-1, ("captured steps", self.graphs))
+        if self.copy:
+            rows.insert(1, ("16-bit copy", self.copy))
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {_size(size):>11}" for name, size in rows)
 
@@ -81,6 +111,10 @@ def estimate_memory(
     max_model_len: int | None = None,
     quantization: str | None = None,
     kv_tokens: int | None = None,
+    rows: int = _ROWS,
+    step_tokens: int = _STEP_TOKENS,
+    graphs: int = 0,
+    nf4_copy: bool = False,
 ) -> MemoryEstimate:
     """Estimate the memory of a checkpoint before anything is allocated.
 
@@ -92,12 +126,16 @@ def estimate_memory(
         quantization: None, "nf4" or "int8": the projections are packed, the embedding, the head
             and the norms stay in ``dtype``.
         kv_tokens: Tokens the cache holds; None is one request of full length.
+        rows: Most requests of a step.
+        step_tokens: Most tokens of a step.
+        graphs: Decoding steps that are captured.
+        nf4_copy: Whether packed projections are kept in ``dtype`` as well.
 
     Raises:
         InvalidLoadOptionError: An unknown type or quantization.
     """
-    item = _item_bytes("dtype", dtype)
-    kv_item = _item_bytes("kv_cache_dtype", kv_dtype or dtype)
+    item = _item_bytes("dtype", dtype, _ITEM_BYTES)
+    kv_item = _item_bytes("kv_cache_dtype", kv_dtype or dtype, _KV_BYTES)
     packed = {None: float(item), "nf4": _NF4_BYTES, "int8": _INT8_BYTES}
     if quantization not in packed:
         raise InvalidLoadOptionError(
@@ -106,20 +144,37 @@ def estimate_memory(
             value=quantization,
         )
     plain = config.num_parameters - config.linear_parameters
-    weights = int(config.linear_parameters * packed[quantization]) + plain * item
-    # A step holds the residual, its norm, fused q/k/v and gate/up, each token wide; and the logits
-    # of every row in fp32, once as they come and once as they are sampled from.
-    wide = 4 * config.hidden_size + 3 * config.intermediate_size
-    workspace = _STEP_TOKENS * wide * max(item, 4) + 2 * _ROWS * config.vocab_size * 4
+    length = max_model_len or config.max_position
+    # A step holds the residual, its norm, fused q/k/v and gate/up, each token wide. A prompt's
+    # chunk brings its context together, layer by layer; 8 bits pass through fp32 on the way.
+    wide = (4 * config.hidden_size + 3 * config.intermediate_size) * max(item, 4)
+    head = config.num_kv_heads * config.head_dim
+    gathered = head * (2 * item if kv_item > 1 else 2 * item + 5)
+    logits = rows * config.vocab_size * _LOGIT_BYTES
     return MemoryEstimate(
-        weights=weights,
+        weights=int(config.linear_parameters * packed[quantization]) + plain * item,
         weights_label=quantization or dtype,
-        kv_per_token=2 * config.num_layers * config.num_kv_heads * config.head_dim * kv_item,
+        kv_per_token=kv_token_bytes(config, kv_item),
         kv_dtype=kv_dtype or dtype,
-        kv_tokens=kv_tokens if kv_tokens is not None else max_model_len or config.max_position,
-        workspace=workspace,
+        kv_tokens=kv_tokens if kv_tokens is not None else length,
+        workspace=step_tokens * wide + length * gathered + logits,
         context=config.max_position,
+        length=length,
+        gathered=gathered,
+        graphs=graphs * _GRAPH_BYTES + _MATRIX_BYTES + rows * wide + logits if graphs else 0,
+        copy=config.linear_parameters * item if nf4_copy else 0,
     )
+
+
+def kv_token_bytes(config: ModelConfig, item: int) -> int:
+    """Bytes of one token's keys and values over all layers.
+
+    Args:
+        config: The checkpoint.
+        item: Bytes per number; 1 brings a scale of four bytes per head along.
+    """
+    head = config.head_dim * item + (4 if item == 1 else 0)
+    return 2 * config.num_layers * config.num_kv_heads * head
 
 
 def check_fits(estimate: MemoryEstimate, available: int) -> None:
@@ -227,14 +282,14 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _item_bytes(parameter: str, name: str) -> int:
-    size = _ITEM_BYTES.get(name)
+def _item_bytes(parameter: str, name: str, known: dict[str, int]) -> int:
+    size = known.get(name)
     if size is None:
         raise InvalidLoadOptionError(
             f"{parameter}={name!r:.60} is not known.",
             parameter=parameter,
             value=name,
-            hint=f"Known: {', '.join(_ITEM_BYTES)}.",
+            hint=f"Known: {', '.join(known)}.",
         )
     return size
 

@@ -96,12 +96,10 @@ def resolve(
         )
     except ModelNotFoundError as error:
         raise (_suggesting(error, name) if entry is None else error) from None
+    called = entry.name if entry is not None else repository
+    template = template_of(repository)
     return ResolvedCheckpoint(
-        fetched.path,
-        entry.name if entry is not None else repository,
-        fetched.commit,
-        source or "huggingface",
-        template_of(repository),
+        fetched.path, called, fetched.commit, source or "huggingface", template
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.verify import WeightFiles
 
 Progress = Callable[[str, int, int | None], None]
+# What is added to a tensor when it is read: a function of its values.
+Update = Callable[[torch.Tensor], torch.Tensor]
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
@@ -93,10 +95,13 @@ class Watch:
 class Source:
     """A tensor in a file, read when it is indexed: all that transformers asks of one."""
 
-    def __init__(self, name: str, stored: Any, watch: Watch, *, own: bool) -> None:
+    def __init__(
+        self, name: str, stored: Any, watch: Watch, update: Update | None, *, own: bool
+    ) -> None:
         self._name = name
         self.stored = stored
         self._watch = watch
+        self._update = update
         self._own = own
 
     def __getitem__(self, index: object) -> torch.Tensor:
@@ -105,16 +110,19 @@ class Source:
             # A mapped tensor would change, or crash the process, with its file.
             tensor = tensor.clone()
         self._watch.seen(self._name, tensor)
-        return tensor
+        return tensor if self._update is None else self._update(tensor)
 
 
-def open_sources(files: WeightFiles, watch: Watch, *, own: bool) -> dict[str, Any]:
+def open_sources(
+    files: WeightFiles, watch: Watch, *, own: bool, updates: Mapping[str, Update] | None = None
+) -> dict[str, Any]:
     """Open every shard; nothing is read yet.
 
     Args:
         files: Verified files.
         watch: Told of every tensor that is read.
         own: Copy tensors out of mapped files, for models that stay in main memory.
+        updates: Changes to make to tensors, by name, when they are read whole.
 
     Returns:
         For each tensor what gives its values when indexed.
@@ -139,5 +147,8 @@ def open_sources(files: WeightFiles, watch: Watch, *, own: bool) -> dict[str, An
                     parameter=file.name,
                     hint="Fetch the file again.",
                 ) from None
-        sources |= {name: Source(name, stored[name], watch, own=own) for name in names}
+        sources |= {
+            name: Source(name, stored[name], watch, (updates or {}).get(name), own=own)
+            for name in names
+        }
     return sources

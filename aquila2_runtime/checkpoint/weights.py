@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from aquila2_runtime.checkpoint.sources import Progress, Watch, is_finite, open_sources
+from aquila2_runtime.checkpoint.lora import lora_updates
+from aquila2_runtime.checkpoint.sources import Progress, Update, Watch, is_finite, open_sources
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.errors import (
     Aquila2Error,
@@ -27,6 +28,7 @@ from aquila2_runtime.errors import (
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.checkpoint.lora import AdapterFiles
     from aquila2_runtime.checkpoint.register import AquilaForCausalLM
 
 _QUANTIZATIONS: Final = ("nf4", "int8")
@@ -46,6 +48,7 @@ def load_weights(
     quantization: str | None = None,
     progress: Progress | None = None,
     files: WeightFiles | None = None,
+    merge: AdapterFiles | None = None,
 ) -> AquilaForCausalLM:
     """Load a checkpoint's weights; every parameter is filled exactly once, and finite.
 
@@ -58,6 +61,7 @@ def load_weights(
         quantization: None, "nf4" (double quantization) or "int8", by bitsandbytes.
         progress: Called with "loading", bytes read and bytes in all, at each shard's end.
         files: Files already verified; None verifies them first.
+        merge: A LoRA adapter to add to the weights as they are read, before any quantization.
 
     Returns:
         The model in eval mode, its parameters without gradients.
@@ -74,7 +78,8 @@ def load_weights(
     failure: Aquila2Error
     try:
         with _ONE_AT_A_TIME, _quiet():
-            return _load(files, config, dtype, device, settings, progress)
+            updates = {} if merge is None else lora_updates(merge)
+            return _load(files, config, dtype, device, settings, progress, updates)
     except WeightsError as error:
         failure = error.with_traceback(None)
     except torch.OutOfMemoryError:
@@ -96,12 +101,13 @@ def _load(
     device: torch.device,
     settings: Any,
     progress: Progress | None,
+    updates: Mapping[str, Update],
 ) -> AquilaForCausalLM:
     from aquila2_runtime.checkpoint.register import AquilaConfig, AquilaForCausalLM, register
 
     register()
     watch = Watch(files, progress)
-    sources = open_sources(files, watch, own=device.type == "cpu")
+    sources = open_sources(files, watch, own=device.type == "cpu", updates=updates)
     if config.tie_word_embeddings and _HEAD in sources:
         _check_tied(sources, watch)
         del sources[_HEAD]
@@ -127,7 +133,7 @@ def _load(
             model: AquilaForCausalLM = loaded[0]
             _check_report(loaded[1])
             watch.check_counts(sources)
-            _check_finite(model, files, dtype)
+            _check_finite(model, files, dtype, updates)
             model.requires_grad_(False)
             model.eval()  # type: ignore[no-untyped-call, unused-ignore]
             return model
@@ -158,14 +164,16 @@ def _check_report(info: dict[str, Any]) -> None:
             )
 
 
-def _check_finite(model: torch.nn.Module, files: WeightFiles, dtype: torch.dtype) -> None:
+def _check_finite(
+    model: torch.nn.Module, files: WeightFiles, dtype: torch.dtype, updated: Collection[str]
+) -> None:
     """What was finite in the file must be so in memory: float16 ends at 65,504."""
     held = str(dtype).removeprefix("torch.")
     for name, parameter in model.named_parameters():
         info = files.tensors.get(name)
         if parameter.is_meta:
             raise WeightsError(f"Tensor {name} was not loaded.", parameter=name)
-        changed = info is not None and info.dtype != held
+        changed = info is not None and (info.dtype != held or name in updated)
         if changed and parameter.is_floating_point() and not is_finite(parameter):
             raise WeightsError(
                 f"Tensor {name} has values that {held} cannot hold.",

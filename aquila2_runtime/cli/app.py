@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aquila2_runtime.cli.chat import chat
+from aquila2_runtime.cli.convert import convert
 from aquila2_runtime.cli.doctor import doctor
 from aquila2_runtime.cli.download import download
 from aquila2_runtime.cli.generate import generate
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(chat)
 app.command()(generate)
 app.command()(download)
+app.command()(convert)
 app.command()(doctor)
 
 

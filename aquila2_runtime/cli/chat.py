@@ -8,7 +8,7 @@ from typing import Final
 
 from aquila2_runtime.cli import options
 from aquila2_runtime.cli.failures import reported
-from aquila2_runtime.cli.terminal import TerminalText, note, say
+from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, note, say
 from aquila2_runtime.conversation import Message
 from aquila2_runtime.errors import InvalidRequestError
 from aquila2_runtime.runtime import Aquila2Runtime
@@ -35,6 +35,7 @@ def chat(
     source: options.Source = None,
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
+    offline: options.Offline = False,
     raw_output: options.RawOutput = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -61,11 +62,12 @@ def chat(
             source=source,
             cache_dir=cache_dir,
             allow_pickle=pickle,
+            offline=offline,
         ) as runtime:
             if not quiet:
                 info = runtime.info
                 note(f"{info.model} on {info.device}, {info.dtype}. {_HELP}")
-            Conversation(runtime, params, system, raw_output=raw_output).run()
+            Conversation(runtime, params, system, raw_output=raw_output, quiet=quiet).run()
 
 
 class Conversation:
@@ -78,12 +80,14 @@ class Conversation:
         system: str | None,
         *,
         raw_output: bool,
+        quiet: bool = False,
     ) -> None:
         self._runtime = runtime
         self._params = params
         self._opening = [] if system is None else [Message("system", system)]
         self._messages = list(self._opening)
         self._raw_output = raw_output
+        self._quiet = quiet
         self._interactive = sys.stdin.isatty()
         if self._interactive:
             # Line editing and history; Python has it on most systems.
@@ -130,8 +134,11 @@ class Conversation:
         asked = [*self._messages, Message("user", text)]
         shown = TerminalText(raw=self._raw_output)
         said: list[str] = []
+        progress = ProgressLine(quiet=self._quiet)
         try:
-            stream = self._runtime.stream_chat(asked, self._params, fit="drop_oldest")
+            stream = self._runtime.stream_chat(
+                asked, self._params, fit="drop_oldest", progress=progress
+            )
             with contextlib.closing(stream):
                 for delta in stream:
                     said.append(delta.text)
@@ -140,6 +147,7 @@ class Conversation:
                         note(f"\nnote: {notice}")
             say(shown.finish())
         except KeyboardInterrupt:
+            progress.end()
             say(shown.finish())
             note("(stopped)")
         except InvalidRequestError as error:

@@ -121,8 +121,8 @@ def _weights(
 
 
 def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
-    from aquila2_runtime.checkpoint.memory import available_memory, check_fits, estimate_memory
-    from aquila2_runtime.placement import choose, type_name
+    from aquila2_runtime.checkpoint.memory import available_memory, check_fits
+    from aquila2_runtime.placement import choose, estimate, type_name
 
     placement = choose(options, config)
     reasons = placement.reasons
@@ -130,15 +130,8 @@ def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
     dtype = type_name(placement.dtype)
     yield Check("dtype", ok=True, detail=f"{dtype}: {reasons['dtype']}")
     length = options.max_model_len or config.max_position
-    estimate = estimate_memory(
-        config,
-        dtype=dtype,
-        kv_dtype=type_name(placement.kv_dtype),
-        max_model_len=length,
-        quantization=options.quantization,
-    )
     free = available_memory(str(placement.device))
-    check_fits(estimate, free)
+    check_fits(estimate(options, config, placement, length), free)
     yield Check("memory", ok=True, detail=f"fits at {length} tokens; {_amount(free)} free")
 
 

@@ -18,6 +18,7 @@ def download(
     source: options.Source = None,
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
+    offline: options.Offline = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -31,6 +32,7 @@ def download(
                 revision=revision,
                 cache_dir=None if cache_dir is None else str(cache_dir),
                 allow_pickle=pickle,
+                offline=offline or None,
                 progress=progress,
             )
         finally:

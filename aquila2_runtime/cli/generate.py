@@ -11,7 +11,7 @@ import typer
 
 from aquila2_runtime.cli import options
 from aquila2_runtime.cli.failures import reported, wrong
-from aquila2_runtime.cli.terminal import TerminalText, note, say, to_json
+from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, note, say, to_json
 from aquila2_runtime.conversation import Message
 from aquila2_runtime.outputs import RequestOutput
 from aquila2_runtime.runtime import Aquila2Runtime
@@ -24,17 +24,9 @@ def generate(
     ] = None,
     model: options.Model = options.DEMO,
     system: options.System = None,
-    document: Annotated[
-        list[Path] | None,
-        typer.Option(help="A UTF-8 text file to answer from; may repeat."),
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Continue the text as it is, without a chat template.")
-    ] = False,
-    fit: Annotated[
-        str | None,
-        typer.Option(help="Shorten what is too long: drop_oldest or middle; refused otherwise."),
-    ] = None,
+    document: options.Document = None,
+    raw: options.Raw = False,
+    fit: options.Fit = None,
     json_schema: options.SchemaFile = None,
     regex: options.Pattern = None,
     choice: options.Choices = None,
@@ -54,6 +46,7 @@ def generate(
     source: options.Source = None,
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
+    offline: options.Offline = False,
     raw_output: options.RawOutput = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -69,12 +62,7 @@ def generate(
             seed=seed,
             constraint=options.constraint(json_schema, regex, choice),
         )
-        if raw and (system is not None or document):
-            raise wrong(
-                "--raw continues text as it is; --system and --document need the chat template."
-            )
-        text = _text(prompt, document or [])
-        asked: str | list[Message] = text if raw else _messages(system, text)
+        asked = _asked(prompt, system, document or [], raw=raw)
         with options.load(
             model,
             quiet=quiet,
@@ -87,12 +75,31 @@ def generate(
             source=source,
             cache_dir=cache_dir,
             allow_pickle=pickle,
+            offline=offline,
         ) as runtime:
-            request = {"fit": fit} if fit is not None else {}
-            if as_json:
-                _print_json(runtime, asked, params, request)
-            else:
-                _print_text(runtime, asked, params, request, raw_output=raw_output)
+            progress = ProgressLine(quiet=quiet)
+            request: dict[str, Any] = {"progress": progress}
+            if fit is not None:
+                request["fit"] = fit
+            try:
+                if as_json:
+                    _print_json(runtime, asked, params, request)
+                else:
+                    _print_text(runtime, asked, params, request, raw_output=raw_output)
+            finally:
+                progress.end()
+
+
+def _asked(
+    prompt: str | None, system: str | None, documents: list[Path], *, raw: bool
+) -> str | list[Message]:
+    """Text to continue, or a conversation to answer."""
+    if raw and (system is not None or documents):
+        raise wrong(
+            "--raw continues text as it is; --system and --document need the chat template."
+        )
+    text = _text(prompt, documents)
+    return text if raw else _messages(system, text)
 
 
 def _text(prompt: str | None, documents: list[Path]) -> str:

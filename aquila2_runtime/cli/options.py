@@ -58,6 +58,12 @@ Pickle = Annotated[
         rich_help_panel=_LOADING,
     ),
 ]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", help="Use what is on this machine; ask no hub.", rich_help_panel=_LOADING
+    ),
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(help="Most new tokens; as many as fit if left out.", rich_help_panel=_ANSWERING),
@@ -85,6 +91,16 @@ Choices = Annotated[
     typer.Option("--choice", help="A text it may be; may repeat.", rich_help_panel=_FORM),
 ]
 System = Annotated[str | None, typer.Option(help="The system message.")]
+Document = Annotated[
+    list[Path] | None, typer.Option(help="A UTF-8 text file to answer from; may repeat.")
+]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Continue the text as it is, without a chat template.")
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(help="Shorten what is too long: drop_oldest or middle; refused otherwise."),
+]
 RawOutput = Annotated[
     bool, typer.Option("--raw-output", help="Leave control sequences in the model's text.")
 ]

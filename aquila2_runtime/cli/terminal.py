@@ -90,7 +90,7 @@ def note(text: str) -> None:
 
 
 class ProgressLine:
-    """Shows what loading is doing on stderr: one moving line on a terminal, else a line a stage."""
+    """Shows on stderr what takes time: one moving line on a terminal, else a line a stage."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -111,6 +111,8 @@ class ProgressLine:
             sys.stderr.flush()
             self._width = len(line)
         self._stage = stage
+        if total and done >= total:
+            self.end()
 
     def end(self) -> None:
         """Clear the moving line."""

@@ -27,9 +27,11 @@ class EngineRequest:
         stop_ids: Ids that end the answer (end-of-text among them unless ignored).
         eos_token_id: The end-of-text id.
         cache_key: Who may share cached prefixes with whom (salt and adapter).
+        adapter: Key of the adapter it is answered with; None for the base model.
         deadline: ``time.monotonic()`` at which the request ends with ``timeout``; None for never.
         quiet: Wake the reader only at the end (nobody reads along).
         bell: Rung at every wake; lets one reader wait for many requests.
+        tell_prefill: Tell the reader how far the prompt is read, where that takes several steps.
         constraint: Which ids may come next; the engine's own from submission on.
     """
 
@@ -40,9 +42,11 @@ class EngineRequest:
     stop_ids: frozenset[int]
     eos_token_id: int
     cache_key: tuple[str, ...] = ()
+    adapter: str | None = None
     deadline: float | None = None
     quiet: bool = False
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
+    tell_prefill: bool = False
     constraint: TokenConstraint | None = dataclasses.field(default=None, compare=False)
 
 
@@ -91,6 +95,7 @@ class Chunk:
         token_ids: New ids, in order.
         logprobs: One entry per new id, when asked for.
         prompt_logprobs: One entry per prompt id but the first, once, when asked for.
+        prefilled: Prompt tokens read so far, where the request asked and there is news.
         started: With the first id.
         finished: Set with the last chunk.
     """
@@ -98,13 +103,14 @@ class Chunk:
     token_ids: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[IdLogprob] = dataclasses.field(default_factory=list)
     prompt_logprobs: list[IdLogprob] | None = None
+    prefilled: int | None = None
     started: Started | None = None
     finished: Finished | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """Counts of an engine now; all but the last four return to zero when nothing runs.
+    """Counts of an engine: of this moment (to ``blocks_cached``), then of its whole life.
 
     Attributes:
         running: Requests admitted to the device.
@@ -118,6 +124,8 @@ class EngineStats:
         decode_rows: Sum over those steps of the requests decoded together.
         cached_tokens: Prompt tokens served from the prefix cache so far.
         preemptions: Requests that gave their blocks back and were computed again.
+        drafted_tokens: Tokens guessed by speculation so far.
+        accepted_tokens: Guesses that were right; each saved a step of its request.
     """
 
     running: int = 0
@@ -131,6 +139,8 @@ class EngineStats:
     decode_rows: int = 0
     cached_tokens: int = 0
     preemptions: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def mean_decode_batch(self) -> float:

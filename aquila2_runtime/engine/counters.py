@@ -22,7 +22,7 @@ class Counters:
         """Count a step that has run."""
         if scheduled:
             self._steps += 1
-            self._tokens += sum(item.count for item in scheduled)
+            self._tokens += sum(item.count for item in scheduled)  # drafts count when accepted
             decoded = sum(1 for item in scheduled if item.start >= item.request.num_prompt)
             self._decode_steps += bool(decoded)
             self._decode_rows += decoded
@@ -41,11 +41,13 @@ class Counters:
             blocks_total=pool.num_blocks,
             blocks_cached=pool.num_cached,
             steps=self._steps,
-            tokens_computed=self._tokens,
+            tokens_computed=self._tokens + scheduler.accepted,
             decode_steps=self._decode_steps,
             decode_rows=self._decode_rows,
             cached_tokens=self._cached,
             preemptions=scheduler.preemptions,
+            drafted_tokens=scheduler.drafted,
+            accepted_tokens=scheduler.accepted,
         )
 
     def reset_live(self) -> None:

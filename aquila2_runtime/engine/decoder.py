@@ -2,24 +2,26 @@
 
 Aquila2's architecture is Llama's: RMSNorm before each block, rotary positions on queries and keys
 (the halves of a head rotated against each other), grouped key/value heads, SwiGLU, no biases.
-The norm multiplies in fp32 and rounds once, as the released Aquila code does.
+What lies between the matrix products is ``pointwise``'s.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
+from aquila2_runtime.engine.linear import Projection, linear, take_linear
+from aquila2_runtime.engine.lora import LoraBank
+from aquila2_runtime.engine.pointwise import Pointwise
+
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.engine.attention.base import Attention
     from aquila2_runtime.engine.attention.plan import AttentionPlan
-
-Projection = Callable[[torch.Tensor], torch.Tensor]
+    from aquila2_runtime.engine.lora import LoraStep
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,26 +35,43 @@ class _Layer:
 
 
 class Decoder:
-    """The model's forward pass, its projections fused where their weights are plain.
+    """The model's forward pass, its projections fused where their weights can be.
 
     Args:
         model: A loaded ``LlamaForCausalLM``. Its projections are taken over and fused layer by
             layer (the module is emptied as it goes, so memory never holds two copies).
         config: The checkpoint's facts.
         max_positions: Positions the rotary table covers.
+        pointwise: What lies between the matrix products; None is torch's own operations.
+        nf4_copy: Whether 4-bit projections are kept in 16 bits too, for many rows.
+
+    Attributes:
+        adapters: The low-rank updates requests may use beside the weights.
     """
 
-    def __init__(self, model: torch.nn.Module, config: ModelConfig, max_positions: int) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: ModelConfig,
+        max_positions: int,
+        pointwise: Pointwise | None = None,
+        *,
+        nf4_copy: bool = False,
+    ) -> None:
         self.config = config
+        self._nf4_copy = nf4_copy
         inner = model.get_submodule("model")
         self._embedding = _parameter(inner, "embed_tokens.weight")
-        self._final_norm = _parameter(inner, "norm.weight")
+        device = self._embedding.device
+        self._pointwise = pointwise or Pointwise(config.rms_norm_eps, self.dtype, device)
+        self._final_norm = _norm_weight(inner, "norm.weight")
         self._layers = [
-            _take_layer(inner.get_submodule(f"layers.{index}"))
+            self._take_layer(inner.get_submodule(f"layers.{index}"))
             for index in range(config.num_layers)
         ]
-        self._head = _projection(model.get_submodule("lm_head"))
-        self._cos, self._sin = rotary_table(config, max_positions, self._embedding.device)
+        self._head = _take_head(model, self._embedding)
+        self.adapters = LoraBank(config, self.dtype, device)
+        self._cos, self._sin = rotary_table(config, max_positions, device)
 
     @property
     def device(self) -> torch.device:
@@ -61,12 +80,17 @@ class Decoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the hidden states."""
+        """Type of the weights, and of what the projections multiply."""
         return self._embedding.dtype
 
     @torch.inference_mode()
     def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, attention: Attention, plan: AttentionPlan
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        attention: Attention,
+        plan: AttentionPlan,
+        adapters: LoraStep | None = None,
     ) -> torch.Tensor:
         """Compute a step's hidden states and store its keys and values.
 
@@ -75,39 +99,48 @@ class Decoder:
             positions: Their positions. ``[rows]``.
             attention: Keys, values and how they are read.
             plan: What each row may see.
+            adapters: The low-rank updates of rows that use an adapter; None when none does.
 
         Returns:
-            Hidden states before the final norm. ``[rows, hidden]``.
+            Hidden states after the final norm. ``[rows, hidden]``.
         """
-        config = self.config
+        config, pointwise = self.config, self._pointwise
         rows = ids.shape[0]
         cos, sin = self._cos[positions, None, :], self._sin[positions, None, :]
-        split = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
-        hidden = F.embedding(ids, self._embedding)
-        for index, layer in enumerate(self._layers):
-            normed = self._norm(hidden, layer.input_norm)
-            qkv = layer.qkv(normed).view(rows, -1, config.head_dim)
-            query, key, value = qkv.split(split, dim=1)
-            mixed = attention.attend(
-                index, _rotate(query, cos, sin), _rotate(key, cos, sin), value, plan
+        hidden = pointwise.begin(F.embedding(ids, self._embedding))
+        normed = pointwise.norm(hidden, self._layers[0].input_norm)
+        following = [layer.input_norm for layer in self._layers[1:]] + [self._final_norm]
+        for index, (layer, next_norm) in enumerate(zip(self._layers, following, strict=True)):
+            qkv = _adapted(adapters, index, "qkv", normed, layer.qkv(normed))
+            query, key, value = pointwise.rotate(
+                qkv.view(rows, -1, config.head_dim), cos, sin, config.num_heads
             )
-            hidden = hidden + layer.output(mixed.reshape(rows, -1))
-            normed = self._norm(hidden, layer.post_norm)
-            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
-            hidden = hidden + layer.down(F.silu(gate) * up)
-        return hidden
+            mixed = attention.attend(index, query, key, value, plan)
+            mixed = mixed.reshape(rows, -1).to(self.dtype)
+            added = _adapted(adapters, index, "output", mixed, layer.output(mixed))
+            hidden, normed = pointwise.add_norm(hidden, added, layer.post_norm)
+            gate_up = _adapted(adapters, index, "gate_up", normed, layer.gate_up(normed))
+            inner = pointwise.gate(gate_up)
+            added = _adapted(adapters, index, "down", inner, layer.down(inner))
+            hidden, normed = pointwise.add_norm(hidden, added, next_norm)
+        return normed
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Turn hidden states ``[rows, hidden]`` into fp32 logits ``[rows, vocab]``."""
-        return self._head(self._norm(hidden, self._final_norm)).float()
+        """Turn the result of ``forward`` into fp32 logits. ``[rows, vocab]``."""
+        return self._head(hidden).float()
 
-    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        if hidden.dtype == torch.float32:
-            return F.rms_norm(hidden, weight.shape, weight, self.config.rms_norm_eps)
-        wide = hidden.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.config.rms_norm_eps)
-        return (weight.float() * (wide * scale)).to(hidden.dtype)
+    def _take_layer(self, layer: torch.nn.Module) -> _Layer:
+        attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
+        copy = self._nf4_copy
+        return _Layer(
+            input_norm=_norm_weight(layer, "input_layernorm.weight"),
+            qkv=take_linear(attention, "q_proj", "k_proj", "v_proj", nf4_copy=copy),
+            output=take_linear(attention, "o_proj", nf4_copy=copy),
+            post_norm=_norm_weight(layer, "post_attention_layernorm.weight"),
+            gate_up=take_linear(mlp, "gate_proj", "up_proj", nf4_copy=copy),
+            down=take_linear(mlp, "down_proj", nf4_copy=copy),
+        )
 
 
 def rotary_table(
@@ -123,45 +156,23 @@ def rotary_table(
     return angles.cos().to(device), angles.sin().to(device)
 
 
-def _rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate ``[rows, heads, head_dim]`` by ``[rows, 1, head_dim / 2]``, in fp32."""
-    first, second = states.float().chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(states.dtype)
+def _adapted(
+    adapters: LoraStep | None, layer: int, name: str, states: torch.Tensor, plain: torch.Tensor
+) -> torch.Tensor:
+    """A projection's output, with the low-rank updates of the rows that use an adapter."""
+    return plain if adapters is None else adapters.add(layer, name, states, plain)
 
 
-def _take_layer(layer: torch.nn.Module) -> _Layer:
-    attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-    taken = _Layer(
-        input_norm=_parameter(layer, "input_layernorm.weight"),
-        qkv=_fuse(attention, "q_proj", "k_proj", "v_proj"),
-        output=_projection(attention.get_submodule("o_proj")),
-        post_norm=_parameter(layer, "post_attention_layernorm.weight"),
-        gate_up=_fuse(mlp, "gate_proj", "up_proj"),
-        down=_projection(mlp.get_submodule("down_proj")),
-    )
-    return taken
-
-
-def _fuse(parent: torch.nn.Module, *names: str) -> Projection:
-    """Several projections of one input as one; quantized ones are called one after the other."""
-    modules = [parent.get_submodule(name) for name in names]
-    if all(type(module) is torch.nn.Linear for module in modules):
-        with torch.no_grad():
-            weight = torch.cat([_parameter(module, "weight") for module in modules])
-        for name in names:
-            # Freed here: the fused copy takes over, and the next layer needs the room.
-            delattr(parent, name)
-        return lambda states: F.linear(states, weight)
-    return lambda states: torch.cat([module(states) for module in modules], dim=-1)
-
-
-def _projection(module: torch.nn.Module) -> Projection:
-    if type(module) is torch.nn.Linear:
-        weight = _parameter(module, "weight")
-        return lambda states: F.linear(states, weight)
-    return module
+def _take_head(model: torch.nn.Module, embedding: torch.Tensor) -> Projection:
+    head = model.get_submodule("lm_head")
+    tied = type(head) is torch.nn.Linear and head.weight.data_ptr() == embedding.data_ptr()
+    # A tied head is laid out for its own use; the embedding is needed as it is.
+    return linear(embedding) if tied else take_linear(model, "lm_head")
 
 
 def _parameter(module: torch.nn.Module, name: str) -> torch.Tensor:
     return module.get_parameter(name).detach()
+
+
+def _norm_weight(module: torch.nn.Module, name: str) -> torch.Tensor:
+    return _parameter(module, name).float()

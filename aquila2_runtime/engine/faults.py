@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from aquila2_runtime.errors import Aquila2Error, GenerationError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    from aquila2_runtime.engine.scheduler import Scheduled
 
 # After a device-side assert or a lost device every later CUDA call fails too.
 _FATAL_PHRASES = ("cuda error", "device-side assert", "cublas_status_execution_failed")
@@ -19,14 +24,20 @@ def is_fatal(error: Exception) -> bool:
     return any(phrase in text for phrase in _FATAL_PHRASES)
 
 
-def failure_of(error: Exception) -> Aquila2Error:
-    """Turn an exception of one request's step into the error its reader gets."""
+def failure_of(error: Exception, item: Scheduled) -> Aquila2Error:
+    """Turn an exception of one request's step into the error its reader gets.
+
+    Args:
+        error: What was raised.
+        item: The chunk that was computed, alone.
+    """
     if isinstance(error, Aquila2Error):
         return error
     if _is_memory(error):
         empty_device_cache()
         failure: Aquila2Error = OutOfMemoryError(
-            f"The device ran out of memory on this request: {error}",
+            f"The device ran out of memory while it computed {item.rows} tokens of a request of "
+            f"{len(item.request.token_ids)}{_free_memory()}: {error}",
             hint="Shorten the prompt, or load with a smaller kv_cache_memory, max_num_seqs or "
             'max_model_len, or with quantization="nf4".',
         )
@@ -35,6 +46,14 @@ def failure_of(error: Exception) -> Aquila2Error:
     # Without its traceback, whose frames would keep the step's tensors alive.
     failure.__cause__ = error.with_traceback(None)
     return failure
+
+
+def _free_memory() -> str:
+    """How full the device is, where it can be asked."""
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return ""
+    free, total = torch.cuda.mem_get_info()
+    return f" ({free / 2**30:.2f} of {total / 2**30:.2f} GiB are free)"
 
 
 def empty_device_cache() -> None:

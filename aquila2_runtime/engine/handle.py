@@ -39,6 +39,12 @@ class Mailbox:
             if not self._quiet:
                 self._wake()
 
+    def put_prefilled(self, tokens: int) -> None:
+        """Say how far the prompt is read (engine side)."""
+        with self._lock:
+            self._chunk.prefilled = tokens
+            self._wake()
+
     def start(self, started: Started) -> None:
         """Say what is known once the first id is there; travels with it (engine side)."""
         with self._lock:
@@ -93,7 +99,7 @@ class Mailbox:
                     self._sleeper = None
 
     def _ready(self) -> bool:
-        if self._ended:
+        if self._ended or self._chunk.prefilled is not None:
             return True
         return not self._quiet and bool(self._chunk.token_ids)
 

@@ -7,12 +7,16 @@ Full blocks are entered into a prefix index, a tree whose edges are the blocks' 
 compares the ids themselves, so two texts never share a block by a collision of hashes, and each
 ``cache_key`` (salt, adapter) has a root of its own. A block nobody holds stays in the index until
 its place is needed; the least recently used goes first, and leaves before their parents.
+
+Blocks are handed out in runs of consecutive numbers where there are any (see ``free_runs``).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+
+from aquila2_runtime.engine.free_runs import GAP, FreeRuns
 
 _Edge = tuple[int | tuple[str, ...], tuple[int, ...]]
 
@@ -31,28 +35,28 @@ class BlockPool:
         self.block_size = block_size
         self.prefix_cache = prefix_cache
         self._references = [0] * (num_blocks + 1)
-        # Free blocks, least recently used first; the keys are block numbers.
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_blocks + 1))
+        self._empty = FreeRuns(range(1, num_blocks + 1))  # free, and nothing in them is of use
+        # Free blocks that hold a prefix, least recently used first; the keys are block numbers.
+        self._reusable: OrderedDict[int, None] = OrderedDict()
         self._edges: dict[_Edge, int] = {}  # (parent node, ids) -> node
         self._node_block: dict[int, int] = {}  # node -> block
         self._block_node: dict[int, tuple[int, _Edge]] = {}  # block -> its node and edge
         self._next_node = 1
-        self._num_cached = 0
 
     @property
     def num_free(self) -> int:
         """Blocks that can be handed out, reusable ones included."""
-        return len(self._free)
+        return len(self._empty) + len(self._reusable)
 
     @property
     def num_in_use(self) -> int:
         """Blocks held by requests."""
-        return self.num_blocks - len(self._free)
+        return self.num_blocks - self.num_free
 
     @property
     def num_cached(self) -> int:
         """Free blocks that hold a reusable prefix."""
-        return self._num_cached
+        return len(self._reusable)
 
     def blocks_for(self, num_tokens: int) -> int:
         """Blocks that ``num_tokens`` tokens need."""
@@ -85,24 +89,32 @@ class BlockPool:
         """Add a reference to each of these (matched) blocks."""
         for block in blocks:
             if self._references[block] == 0:
-                del self._free[block]
-                self._num_cached -= block in self._block_node
+                del self._reusable[block]
             self._references[block] += 1
 
     def free_beside(self, blocks: Sequence[int]) -> int:
         """Blocks that could still be handed out once these (matched) ones were held."""
-        return len(self._free) - sum(1 for block in blocks if self._references[block] == 0)
+        return self.num_free - sum(1 for block in blocks if self._references[block] == 0)
 
-    def allocate(self, count: int) -> list[int] | None:
-        """Hand out blocks, the least recently used first, or None if there are not enough."""
-        if count > len(self._free):
+    def allocate(self, count: int, after: int | None = None) -> list[int] | None:
+        """Hand out blocks, or None if there are not enough.
+
+        Prefixes make room only when the empty blocks run out, the least recently used first.
+
+        Args:
+            count: How many.
+            after: The block before them, so that they follow it if they can.
+        """
+        if count > self.num_free:
             return None
-        taken: list[int] = []
-        for _ in range(count):
-            block, _ = self._free.popitem(last=False)
-            self._forget(block)
+        lacking = count - len(self._empty)
+        # A few more at once: single blocks from all over the pool would make no runs.
+        more = min(GAP, self.num_blocks // 32)
+        if lacking > 0 or (after is not None and not self._empty.goes_on(after, more)):
+            self._evict(max(lacking, 0) + more)
+        taken = self._empty.take(count, after)
+        for block in taken:
             self._references[block] = 1
-            taken.append(block)
         return taken
 
     def release(self, blocks: Sequence[int]) -> None:
@@ -110,21 +122,24 @@ class BlockPool:
         for block in reversed(blocks):
             self._references[block] -= 1
             if self._references[block] == 0:
-                self._free[block] = None
                 if block in self._block_node:
-                    self._num_cached += 1
+                    self._reusable[block] = None
                 else:
-                    self._free.move_to_end(block, last=False)
+                    self._empty.add(block)
 
     def enter(
         self,
         token_ids: Sequence[int],
         num_computed: int,
-        blocks: Sequence[int],
+        blocks: list[int],
         nodes: list[int],
         cache_key: tuple[str, ...],
     ) -> None:
-        """Enter a request's newly full blocks into the index; extends ``nodes`` in place."""
+        """Enter a request's newly full blocks into the index.
+
+        Extends ``nodes`` in place. A block that the index has already (two requests computed the
+        same side by side) is given back, and its place in ``blocks`` taken by the one it has.
+        """
         if not self.prefix_cache:
             return
         size = self.block_size
@@ -139,17 +154,25 @@ class BlockPool:
                 self._edges[edge] = node
                 self._node_block[node] = block
                 self._block_node[block] = (node, edge)
+            elif (known := self._node_block[node]) != blocks[index]:
+                self.hold([known])
+                self.release([blocks[index]])
+                blocks[index] = known
             nodes.append(node)
 
     def clear(self) -> None:
         """Forget every reusable prefix; blocks that are held stay held."""
+        self._evict(len(self._reusable))
         for block in list(self._block_node):
             self._forget(block)
 
+    def _evict(self, count: int) -> None:
+        for _ in range(min(count, len(self._reusable))):
+            block, _ = self._reusable.popitem(last=False)
+            self._forget(block)
+            self._empty.add(block)
+
     def _forget(self, block: int) -> None:
-        entry = self._block_node.pop(block, None)
-        if entry is not None:
-            self._num_cached -= self._references[block] == 0
-            node, edge = entry
-            del self._edges[edge]
-            del self._node_block[node]
+        node, edge = self._block_node.pop(block)
+        del self._edges[edge]
+        del self._node_block[node]

@@ -11,7 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 _MASK: Final = 2**64 - 1
-_GAMMA: Final = 0x9E3779B97F4A7C15
+GAMMA: Final = 0x9E3779B97F4A7C15
+# Shift, then multiply, twice; and a last shift.
+MIX: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+LAST_SHIFT: Final = 31
 
 
 def uniform(seed: int, step: int) -> float:
@@ -22,11 +25,16 @@ def uniform(seed: int, step: int) -> float:
         step: Which token of the answer, from 0.
     """
     # The seed is mixed once, so that neighbouring seeds do not share shifted sequences.
-    state = _mix(seed & _MASK) + (step + 1) * _GAMMA
+    state = first_state(seed) + (step + 1) * GAMMA
     return (_mix(state & _MASK) >> 11) * 2.0**-53
 
 
+def first_state(seed: int) -> int:
+    """The state that a seed's steps start from: 64 bits, not negative."""
+    return _mix(seed & _MASK)
+
+
 def _mix(value: int) -> int:
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
+    for shift, factor in MIX:
+        value = ((value ^ (value >> shift)) * factor) & _MASK
+    return value ^ (value >> LAST_SHIFT)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.engine.base import EngineRequest, Finished, IdLogprob, Started
+from aquila2_runtime.engine.drafts import Drafter
 from aquila2_runtime.outputs import FinishReason
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Request:
         nodes: Prefix-index nodes of its leading full blocks, in order.
         num_cached: Prompt tokens found in the prefix cache at its first admission.
         sample_row: The sampler's state; made by the runner at first use.
+        drafter: Guesses its next ids where speculation is on.
+        awaited: While it waits for another request to compute its prefix: which, and how far.
     """
 
     def __init__(self, request_id: int, spec: EngineRequest, mailbox: Mailbox) -> None:
@@ -45,6 +48,8 @@ class Request:
         self.nodes: list[int] = []
         self.num_cached: int | None = None
         self.sample_row: SampleRow | None = None
+        self.drafter = Drafter()
+        self.awaited: tuple[Request, int] | None = None
         self.prompt_logprobs: list[IdLogprob] = []
         self._submitted = time.monotonic()
         self._started: float | None = None
@@ -73,6 +78,11 @@ class Request:
         """Note the time of the first admission."""
         if self._started is None:
             self._started = time.monotonic()
+
+    def tell_prefill(self) -> None:
+        """Tell the reader how far the prompt is read; its end is told by the first id."""
+        if self.spec.tell_prefill and self.num_computed < self.num_prompt:
+            self.mailbox.put_prefilled(self.num_computed)
 
     def accept(self, token_id: int, logprob: IdLogprob | None) -> Finished | None:
         """Take a sampled id, hand it to the reader, and say whether the answer ends with it."""

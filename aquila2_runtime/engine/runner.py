@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 from aquila2_runtime.engine.base import IdLogprob
-from aquila2_runtime.engine.sampler import Sampler, SampleRow
+from aquila2_runtime.engine.planner import Planner, is_decode
+from aquila2_runtime.engine.sampler import Sampled, Sampler, SampleRow
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.attention.base import Attention
@@ -31,12 +31,14 @@ class Chosen:
         token_id: The next id; meaningless when ``failure`` is set.
         logprob: Its log-probability when asked for.
         failure: Why no id could be chosen.
+        verifies: Whether it was chosen after a draft, which is thereby known to be right.
     """
 
     request: Request
     token_id: int
     logprob: IdLogprob | None = None
     failure: str | None = None
+    verifies: bool = False
 
 
 class Runner:
@@ -52,6 +54,9 @@ class Runner:
         self._decoder = decoder
         self._attention = attention
         self._sampler = sampler
+        self.planner = Planner(
+            attention.cache.block_size, decoder.device, cascades=attention.cascades
+        )
 
     @torch.inference_mode()
     def run(self, scheduled: Sequence[Scheduled]) -> list[Chosen]:
@@ -60,83 +65,45 @@ class Runner:
         The same chunks can be run again: keys and values land in the same places, and nothing
         about a request changes here but its (appended) prompt log-probabilities.
         """
-        order = sorted(scheduled, key=lambda item: not _is_decode(item))
+        order = sorted(scheduled, key=lambda item: not is_decode(item))
         ids: list[int] = []
         positions: list[int] = []
         for item in order:
             ids += item.request.token_ids[item.start : item.start + item.count]
-            positions += range(item.start, item.start + item.count)
+            ids += item.drafts
+            positions += range(item.start, item.start + item.rows)
         device = self._decoder.device
-        plan = self._plan(order, positions)
         hidden = self._decoder.forward(
             torch.tensor(ids, device=device),
             torch.tensor(positions, device=device),
             self._attention,
-            plan,
+            self.planner.plan(order),
+            self._decoder.adapters.step([(item.request.spec.adapter, item.rows) for item in order]),
         )
         self._prompt_logprobs(order, hidden)
         return self._sample(order, hidden)
 
-    def _plan(self, order: Sequence[Scheduled], positions: list[int]) -> AttentionPlan:
-        size, device = self._attention.cache.block_size, self._decoder.device
-        slots: list[int] = []
-        at = 0
-        for item in order:
-            blocks = item.request.blocks
-            slots += [
-                blocks[position // size] * size + position % size
-                for position in positions[at : at + item.count]
-            ]
-            at += item.count
-        decodes = [item for item in order if _is_decode(item)]
-        decode_blocks = decode_mask = None
-        if decodes:
-            decode_blocks, decode_mask = self._decode_tables(decodes)
-        prefills: list[PrefillSegment] = []
-        row = len(decodes)
-        for item in order[len(decodes) :]:
-            context = item.start + item.count
-            used = item.request.blocks[: -(-context // size)]
-            table = torch.tensor(used, device=device)
-            prefills.append(PrefillSegment(row, item.count, context, table))
-            row += item.count
-        return AttentionPlan(
-            torch.tensor(slots, device=device),
-            len(decodes),
-            decode_blocks,
-            decode_mask,
-            tuple(prefills),
-        )
-
-    def _decode_tables(self, decodes: Sequence[Scheduled]) -> tuple[torch.Tensor, torch.Tensor]:
-        size, device = self._attention.cache.block_size, self._decoder.device
-        contexts = [item.start + 1 for item in decodes]
-        width = -(-max(contexts) // size)
-        tables = [
-            (item.request.blocks[:width] + [0] * width)[:width] for item in decodes
-        ]  # padded with block 0
-        seen = torch.tensor(contexts, device=device)[:, None]
-        hidden = torch.arange(width * size, device=device)[None, :] >= seen
-        mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, float("-inf"))
-        return torch.tensor(tables, device=device), mask
-
     def _sample(self, order: Sequence[Scheduled], hidden: torch.Tensor) -> list[Chosen]:
-        last_rows: list[int] = []
-        requests: list[Request] = []
+        wanted: list[int] = []
+        states: list[SampleRow] = []
+        items: list[Scheduled] = []
         row = 0
         for item in order:
-            row += item.count
             if item.samples:
-                last_rows.append(row - 1)
-                requests.append(item.request)
-        if not requests:
+                wanted += range(row + item.count - 1, row + item.rows)
+                states += _states(self._row(item.request), item.drafts)
+                items.append(item)
+            row += item.rows
+        if not items:
             return []
-        logits = self._decoder.logits(hidden[torch.tensor(last_rows, device=hidden.device)])
-        sampled = self._sampler.sample(logits, [self._row(request) for request in requests])
-        return [
-            Chosen(request, sampled.token_ids[i], sampled.logprobs[i], sampled.failed.get(i))
-            for i, request in enumerate(requests)
-        ]
+        logits = self._decoder.logits(hidden[torch.tensor(wanted, device=hidden.device)])
+        sampled = self._sampler.sample(logits, states)
+        chosen: list[Chosen] = []
+        at = 0
+        for item in items:
+            chosen += _verified(item, sampled, at)
+            at += 1 + len(item.drafts)
+        return chosen
 
     def _row(self, request: Request) -> SampleRow:
         if request.sample_row is None:
@@ -160,8 +127,30 @@ class Runner:
                     some = ahead[at : at + _PROMPT_LOGPROB_ROWS]
                     logits = self._decoder.logits(hidden[row + at : row + at + len(some)])
                     request.prompt_logprobs += self._sampler.prompt_logprobs(logits, some, count)
-            row += item.count
+            row += item.rows
 
 
-def _is_decode(item: Scheduled) -> bool:
-    return item.count == 1
+def _states(row: SampleRow, drafts: Sequence[int]) -> list[SampleRow]:
+    """A request's sampling state now and after each of its drafts, should they be right."""
+    states = [row]
+    for draft in drafts:
+        after = dataclasses.replace(states[-1], counts=dict(states[-1].counts))
+        after.append(draft)
+        states.append(after)
+    return states
+
+
+def _verified(item: Scheduled, sampled: Sampled, at: int) -> list[Chosen]:
+    """The ids of one request, as far as each draft is what was chosen in its place.
+
+    An id is drawn from the seed and its place in the answer alone, so "the drawn id equals the
+    draft" is the whole test, greedy or sampled, and the answer is the one without drafts.
+    """
+    chosen: list[Chosen] = []
+    for ahead in range(1 + len(item.drafts)):
+        token_id, failure = sampled.token_ids[at + ahead], sampled.failed.get(at + ahead)
+        logprob = sampled.logprobs[at + ahead]
+        chosen.append(Chosen(item.request, token_id, logprob, failure, verifies=ahead > 0))
+        if failure is not None or [token_id] != list(item.drafts[ahead : ahead + 1]):
+            break
+    return chosen

@@ -57,7 +57,7 @@ class Sampler:
     """
 
     def __init__(self, vocab_size: int, n_decodable: int) -> None:
-        self._n_decodable = min(n_decodable, vocab_size)
+        self.n_decodable = min(n_decodable, vocab_size)
 
     def sample(self, logits: torch.Tensor, rows: Sequence[SampleRow]) -> Sampled:
         """Choose the next id of every row.
@@ -101,7 +101,7 @@ class Sampler:
         return entries(self._decodable(logits), token_ids, [count] * len(token_ids))
 
     def _decodable(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits[:, : self._n_decodable].float()
+        return logits[:, : self.n_decodable].float()
 
 
 def _likeliest(scores: torch.Tensor) -> tuple[list[int], list[bool]]:

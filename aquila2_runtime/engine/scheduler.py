@@ -1,19 +1,35 @@
 """Scheduler: which tokens of which requests the next step computes. Pure policy, no tensors.
 
 Requests that decode come first, one token each; what is left of the step's token budget goes to
-prompts in order of arrival, so that a long prompt delays the others by at most one chunk a step.
+prompts in order of arrival. Beside decoding requests prompts get a smaller budget, so that a long
+one makes the others wait for one small chunk a token, not for a whole step's worth.
 A request is admitted when its whole prompt finds blocks. When a decoding request needs a block and
 none is free, the youngest request gives all of its blocks back and is computed again later
 (preemption by recompute); its ids stay what they were.
+
+A waiting request that begins as a prompt now being read does, a long way beyond what is cached,
+waits for that prompt's blocks and takes them over: many questions of one document, asked together,
+have it computed once. They give up nothing, for the budget would go to the earlier prompt anyway.
+
+With speculation, a few decoding requests may bring drafts along: guessed next tokens, verified in
+the same step. What is wrong about them is never noted as computed, and its place is written over.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import deque
+from typing import Final
 
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.request import Request, Status
+from aquila2_runtime.engine.sharing import common_length
+
+# With more requests decoding, a step has rows enough without guesses.
+_MOST_DRAFTING: Final = 4
+# When another request computes so many shared blocks, they are worth a step's delay.
+_MIN_AWAITED_BLOCKS: Final = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,12 +37,19 @@ class Scheduled:
     """Tokens ``start`` to ``start + count`` of one request, computed in this step.
 
     Attributes:
+        drafts: Guesses at the tokens after these, computed as well and then verified.
         samples: Whether the step ends at the request's newest token, so that a next is chosen.
     """
 
     request: Request
     start: int
     count: int
+    drafts: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Tokens computed, the drafts among them."""
+        return self.count + len(self.drafts)
 
     @property
     def samples(self) -> bool:
@@ -41,15 +64,34 @@ class Scheduler:
         pool: The KV blocks.
         max_num_seqs: Most requests on the device at once.
         max_step_tokens: Most tokens a step computes.
+        max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
+            bound of its own.
+        speculate: Whether decoding requests may bring drafts along.
+        ahead: Whether decoding requests get the block of their next token beforehand, so that a
+            step can be launched before this one's ids are known.
     """
 
-    def __init__(self, pool: BlockPool, *, max_num_seqs: int, max_step_tokens: int) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        *,
+        max_num_seqs: int,
+        max_step_tokens: int,
+        max_prefill_beside_decode: int | None = None,
+        speculate: bool = False,
+        ahead: bool = False,
+    ) -> None:
         self.pool = pool
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.preemptions = 0
+        self.drafted = 0
+        self.accepted = 0
+        self._speculate = speculate
+        self._ahead = ahead
         self._max_num_seqs = max_num_seqs
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
+        self._max_beside = max_prefill_beside_decode or self._max_step_tokens
 
     def add(self, request: Request) -> None:
         """Queue a request behind the others."""
@@ -65,12 +107,18 @@ class Scheduler:
                 plan.append(Scheduled(request, request.num_computed, 1))
                 budget -= 1
         plan = [item for item in plan if item.request.status is Status.RUNNING]
+        if self._speculate and len(plan) <= _MOST_DRAFTING:
+            plan = [self._with_drafts(item, budget // len(plan)) for item in plan]
+            budget -= sum(len(item.drafts) for item in plan)
+        if self._ahead:
+            for item in plan:
+                self._reserve(item.request)
+        if plan:
+            budget = min(budget, self._max_beside)
         for request in self.running:
             if budget > 0 and not request.decoding:
                 budget -= self._chunk(request, budget, plan)
-        while self.waiting and budget > 0 and self._admit(self.waiting[0]):
-            request = self.waiting.popleft()
-            budget -= self._chunk(request, budget, plan)
+        self._admit_waiting(budget, plan)
         return plan
 
     def computed(self, item: Scheduled) -> None:
@@ -84,6 +132,11 @@ class Scheduler:
             request.nodes,
             request.spec.cache_key,
         )
+
+    def verified(self, request: Request) -> None:
+        """Note that a draft was right: the newest token, just accepted, is computed already."""
+        self.accepted += 1
+        self.computed(Scheduled(request, request.num_computed, 1))
 
     def end(self, request: Request) -> None:
         """Take a request out, wherever it stands, and give its blocks back."""
@@ -99,6 +152,68 @@ class Scheduler:
         plan.append(Scheduled(request, request.num_computed, count))
         return count
 
+    def _admit_waiting(self, budget: int, plan: list[Scheduled]) -> None:
+        """Admit in order of arrival; who waits for another's prefix keeps its turn and its seat."""
+        seats = self._max_num_seqs - len(self.running)
+        # Not the queue itself, which loses whoever is admitted.
+        for request in list(itertools.islice(self.waiting, max(seats, 0))):
+            if budget <= 0:
+                return
+            if self._awaits_prefix(request):
+                continue
+            if not self._admit(request):
+                return
+            self.waiting.remove(request)
+            budget -= self._chunk(request, budget, plan)
+
+    def _awaits_prefix(self, request: Request) -> bool:
+        """Whether a running request is about to compute a long part of this one's prompt."""
+        if request.awaited is None:
+            request.awaited = self._find_leader(request)
+        if request.awaited is not None:
+            leader, tokens = request.awaited
+            if leader.status is Status.RUNNING and leader.num_computed < tokens:
+                return True
+            request.awaited = None  # computed, aborted or preempted: what there is, is cached
+        return False
+
+    def _find_leader(self, request: Request) -> tuple[Request, int] | None:
+        """The running request that will compute most of this one's prefix, and how many tokens."""
+        key, size = request.spec.cache_key, self.pool.block_size
+        reading = [
+            other for other in self.running if not other.decoding and other.spec.cache_key == key
+        ]
+        if not reading or not self.pool.prefix_cache or request.wants_prompt_logprobs:
+            return None
+        # Whole blocks, and at least one token of its own is left to compute.
+        own = request.token_ids[:-1]
+        best, most = None, len(self.pool.match(own, key)[0])
+        for other in reading:
+            shared = common_length(other.token_ids, own) // size
+            its_work = shared - (other.num_cached or 0) // size
+            if (
+                shared > most
+                and its_work >= _MIN_AWAITED_BLOCKS
+                and other.num_computed < shared * size
+            ):
+                best, most = (other, shared * size), shared
+        return best
+
+    def _with_drafts(self, item: Scheduled, most: int) -> Scheduled:
+        """Add drafts as far as the answer and the free blocks have room; nobody gives way."""
+        request = item.request
+        if request.spec.constraint is not None:
+            return item  # which ids may follow a draft is known only once it is taken
+        # The token chosen after the last draft is the answer's, too.
+        most = min(most, request.spec.max_tokens - request.num_generated - 1)
+        drafts = request.drafter.propose(request.token_ids, most)
+        length = len(request.token_ids)
+        needed = self.pool.blocks_for(length + len(drafts)) - len(request.blocks)
+        request.blocks += self.pool.allocate(max(needed, 0)) or []
+        del drafts[len(request.blocks) * self.pool.block_size - length :]
+        self.drafted += len(drafts)
+        return dataclasses.replace(item, drafts=tuple(drafts))
+
     def _admit(self, request: Request) -> bool:
         """Give a waiting request blocks for all of its tokens and the next one, or leave it."""
         if len(self.running) >= self._max_num_seqs:
@@ -111,7 +226,7 @@ class Scheduler:
         if needed > self.pool.free_beside(blocks):
             return False
         self.pool.hold(blocks)
-        fresh = self.pool.allocate(needed) or []
+        fresh = self.pool.allocate(needed, after=blocks[-1] if blocks else None) or []
         request.blocks = blocks + fresh
         request.nodes = nodes
         request.num_computed = len(blocks) * self.pool.block_size
@@ -135,6 +250,12 @@ class Scheduler:
             if youngest is request:
                 return False
         return True
+
+    def _reserve(self, request: Request) -> None:
+        """Make room for the token after the newest, if there is any; nobody gives way."""
+        if self.pool.blocks_for(len(request.token_ids) + 1) > len(request.blocks):
+            # In place: the runner knows a request that was admitted anew by its other list.
+            request.blocks += self.pool.allocate(1, after=request.blocks[-1]) or []
 
     def _preempt(self, request: Request) -> None:
         self.preemptions += 1

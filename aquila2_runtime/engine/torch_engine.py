@@ -165,6 +165,7 @@ class TorchEngine(Engine):
         for item in scheduled:
             if item.request.status is Status.RUNNING:
                 scheduler.computed(item)
+                item.request.tell_prefill()
         self._deliver(scheduler, chosen)
         self._counters.add_step(scheduled)
         self._counters.snapshot(scheduler)
@@ -207,7 +208,7 @@ class TorchEngine(Engine):
             if is_fatal(error):
                 raise
             if len(scheduled) == 1:
-                self._fail(scheduler, scheduled[0].request, failure_of(error))
+                self._fail(scheduler, scheduled[0].request, failure_of(error, scheduled[0]))
                 return []
             _log.warning("a step of %d requests failed; running each alone", len(scheduled))
         chosen: list[Chosen] = []
@@ -218,6 +219,10 @@ class TorchEngine(Engine):
     def _deliver(self, scheduler: Scheduler, chosen: Sequence[Chosen]) -> None:
         for choice in chosen:
             request = choice.request
+            if request.status is Status.ENDED:
+                continue  # a token before this one ended the answer
+            if choice.verifies:
+                scheduler.verified(request)
             if choice.failure is not None:
                 self._fail(scheduler, request, GenerationError(choice.failure))
                 continue

@@ -1,15 +1,47 @@
-"""A hub on this machine: enough of the HTTP interface for the real client to download from it."""
+"""A hub on this machine: enough of the HTTP interface for the real client to download from it.
+
+Weights are large objects, as on the real hub: a request for one is sent on to another address, and
+its hash is a SHA-256. On command the server misbehaves in the ways that networks do.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
+
+_CHUNK = 4096
+
+
+@dataclasses.dataclass
+class Fault:
+    """What goes wrong when a file's contents are sent, the next ``times`` times.
+
+    Attributes:
+        status: Answer with this status instead.
+        cut: Close the connection after so many bytes of the body.
+        flip: Change the byte at this place of the file.
+        grow: Send so many bytes more than there are.
+        delay: Wait so many seconds before each 4 KiB.
+        whole: Ignore the range asked for.
+        times: How often; None for always.
+    """
+
+    status: int | None = None
+    cut: int | None = None
+    flip: int | None = None
+    grow: int = 0
+    delay: float = 0.0
+    whole: bool = False
+    times: int | None = 1
 
 
 class Hub:
@@ -20,8 +52,13 @@ class Hub:
         gated: Ids whose conditions were not accepted.
         failing: Status to answer with, by the kind of request ("info", "tree", "head", "get").
         lies: Sizes listed wrongly, by file name.
+        faults: What goes wrong with a file's contents, by file name; "*" is any file.
+        hashes: Whether the listings state hashes, as the real hub's do.
+        stall_after: Stop sending contents, of all files together, after so many bytes.
+        stalled: Set when that point is reached.
+        sent: Bytes of contents sent, by file name.
         requests: Method and path of every request.
-        authorizations: Every Authorization header received.
+        authorizations: Every Authorization header received, with the path.
     """
 
     def __init__(self) -> None:
@@ -29,9 +66,16 @@ class Hub:
         self.gated: set[str] = set()
         self.failing: dict[str, int] = {}
         self.lies: dict[str, int] = {}
+        self.faults: dict[str, Fault] = {}
+        self.hashes = True
+        self.stall_after: int | None = None
+        self.stalled = threading.Event()
+        self.sent: dict[str, int] = {}
         self.requests: list[tuple[str, str]] = []
-        self.authorizations: list[str] = []
+        self.authorizations: list[tuple[str, str]] = []
         self.endpoint = ""
+        self.cdn = ""
+        self._lock = threading.Lock()
 
     def add(self, repository: str, files: dict[str, bytes]) -> str:
         """Add a commit; returns its hash."""
@@ -41,7 +85,7 @@ class Hub:
         return commit
 
     def fetched(self) -> set[str]:
-        """Names of the files whose contents were sent."""
+        """Names of the files whose contents were asked for."""
         return {
             path.rpartition("/")[2]
             for method, path in self.requests
@@ -57,8 +101,36 @@ class Hub:
                     found.add(path.partition(mark)[2].partition("/")[0])
         return found
 
-    def answer(self, path: str) -> tuple[int, dict[str, str], bytes, str]:
+    def fault(self, name: str) -> Fault:
+        """What goes wrong now with a file."""
+        with self._lock:
+            for key in (name, "*"):
+                found = self.faults.get(key)
+                if found is None or found.times == 0:
+                    continue
+                if found.times is not None:
+                    found.times -= 1
+                return found
+        return Fault()
+
+    def may_send(self, name: str, count: int) -> int:
+        """How many of these bytes go out before the server stalls."""
+        with self._lock:
+            if self.stall_after is not None:
+                left = self.stall_after - sum(self.sent.values())
+                if left < count:
+                    self.stalled.set()
+                    count = max(left, 0)
+            self.sent[name] = self.sent.get(name, 0) + count
+            return count
+
+    def answer(self, path: str, query: str = "") -> tuple[int, dict[str, str], bytes, str]:
         """Status, headers, body and kind of request for a path."""
+        if path.startswith("/api/v1/models/"):
+            return self._modelscope(path.removeprefix("/api/v1/models/"), dict(parse_qsl(query)))
+        if path.startswith("/cdn/"):
+            _, _, owner, name, commit, *rest = path.split("/")
+            return 200, {}, self.repositories[f"{owner}/{name}"][commit]["/".join(rest)], "file"
         api = path.startswith("/api/models/")
         owner, name, *rest = path.removeprefix("/api/models/").strip("/").split("/")
         repository = f"{owner}/{name}"
@@ -76,42 +148,91 @@ class Hub:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}", kind
         files = commits[commit]
         if kind != "file":
-            value = _listing(repository, commit, files, self.lies, kind)
+            value = self._listing(repository, commit, files, kind)
             return 200, {"Content-Type": "application/json"}, json.dumps(value).encode(), kind
-        body = files.get("/".join(rest[2:]))
+        file = "/".join(rest[2:])
+        body = files.get(file)
         if body is None:
             return 404, {"X-Error-Code": "EntryNotFound"}, b"", kind
-        etag = hashlib.sha256(body).hexdigest()
-        return 200, {"ETag": f'"{etag}"', "X-Repo-Commit": commit}, body, kind
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{_git_sha1(body)}"'}
+        if not is_large(file):
+            return 200, headers, body, kind
+        linked = {
+            "X-Linked-Etag": f'"{hashlib.sha256(body).hexdigest()}"',
+            "X-Linked-Size": str(len(body)),
+            "Location": f"{self.cdn}/cdn/{repository}/{commit}/{file}",
+        }
+        return 302, headers | linked, b"", "redirect"
 
-
-def _listing(
-    repository: str, commit: str, files: dict[str, bytes], lies: dict[str, int], kind: str
-) -> Any:
-    sizes = {name: lies.get(name, len(body)) for name, body in files.items()}
-    if kind == "tree":
-        return [
+    def _modelscope(
+        self, path: str, query: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes, str]:
+        """The same repositories as ModelScope offers them; its main branch is ``master``."""
+        owner, name, *rest = path.split("/")
+        commits = self.repositories.get(f"{owner}/{name}")
+        kind = "file" if rest == ["repo"] else "tree"
+        if commits is None or kind in self.failing:
+            return self.failing.get(kind, 404), {}, b'{"Code": 404, "Success": false}', kind
+        revision = query.get("Revision", "master")
+        files = commits[list(commits)[-1] if revision == "master" else revision]
+        if kind == "file":
+            body = files[query["FilePath"]]
+            return 200, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'}, body, kind
+        entries = [
             {
-                "type": "file",
-                "path": name,
-                "size": size,
-                "oid": hashlib.sha1(name.encode()).hexdigest(),
+                "Path": file,
+                "Name": file,
+                "Type": "blob",
+                "Size": self.lies.get(file, len(body)),
+                "Sha256": hashlib.sha256(body).hexdigest(),
             }
-            for name, size in sizes.items()
+            for file, body in files.items()
         ]
-    return {
-        "_id": "1",
-        "id": repository,
-        "modelId": repository,
-        "sha": commit,
-        "private": False,
-        "disabled": False,
-        "gated": False,
-        "tags": [],
-        "downloads": 0,
-        "likes": 0,
-        "siblings": [{"rfilename": name, "size": size} for name, size in sizes.items()],
-    }
+        value = {"Code": 200, "Success": True, "Data": {"Files": entries}}
+        return 200, {"Content-Type": "application/json"}, json.dumps(value).encode(), kind
+
+    def _listing(self, repository: str, commit: str, files: dict[str, bytes], kind: str) -> Any:
+        entries = []
+        for name, body in files.items():
+            size = self.lies.get(name, len(body))
+            entry: dict[str, Any] = {"size": size}
+            lfs: dict[str, Any] = {"size": size, "pointerSize": 134}
+            sha256 = hashlib.sha256(body).hexdigest()
+            if kind == "tree":
+                entry |= {"type": "file", "path": name, "oid": _git_sha1(body)}
+                lfs["oid"] = sha256
+            else:
+                entry |= {"rfilename": name}
+                lfs["sha256"] = sha256
+                if self.hashes:
+                    entry["blobId"] = _git_sha1(body)
+            if is_large(name) and self.hashes:
+                entry["lfs"] = lfs
+            entries.append(entry)
+        if kind == "tree":
+            return entries
+        return {
+            "_id": "1",
+            "id": repository,
+            "modelId": repository,
+            "sha": commit,
+            "private": False,
+            "disabled": False,
+            "gated": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "siblings": entries,
+        }
+
+
+def is_large(name: str) -> bool:
+    """Whether a file is kept as a large object."""
+    return name.endswith((".safetensors", ".bin", ".h5", ".pt"))
+
+
+def _git_sha1(body: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
 
 
 @contextmanager
@@ -120,20 +241,57 @@ def serve(hub: Hub) -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         def respond(self) -> None:
-            path = urlsplit(self.path).path
-            hub.requests.append((self.command, path))
+            path, query = urlsplit(self.path).path, urlsplit(self.path).query
+            asked = dict(parse_qsl(query)).get("FilePath")
+            hub.requests.append((self.command, f"{path}/resolve/{asked}" if asked else path))
             if "Authorization" in self.headers:
-                hub.authorizations.append(self.headers["Authorization"])
-            status, headers, body, kind = hub.answer(path)
-            if kind == "file" and self.command.lower() in hub.failing:
-                status, body = hub.failing[self.command.lower()], b""
+                hub.authorizations.append((path, self.headers["Authorization"]))
+            status, headers, body, kind = hub.answer(path, query)
+            if kind in ("file", "redirect") and self.command.lower() in hub.failing:
+                status, headers, body = hub.failing[self.command.lower()], {}, b""
+            if kind == "file" and self.command == "GET" and status == 200:
+                self._contents(asked or path.rpartition("/")[2], headers, body)
+                return
+            self._head(status, headers | {"Content-Length": str(len(body))})
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def _contents(self, name: str, headers: dict[str, str], body: bytes) -> None:
+            fault = hub.fault(name)
+            if fault.status is not None:
+                self._head(fault.status, {"Content-Length": "0"})
+                return
+            if fault.flip is not None:
+                changed = bytearray(body)
+                changed[fault.flip] ^= 0x40
+                body = bytes(changed)
+            body += b"\0" * fault.grow
+            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+            status, start = 200, 0
+            if asked and not fault.whole:
+                status, start = 206, int(asked[1])
+                spans = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
+                headers = headers | spans
+            self._head(status, headers | {"Content-Length": str(len(body) - start)})
+            left = len(body) - start if fault.cut is None else fault.cut
+            for at in range(start, len(body), _CHUNK):
+                time.sleep(fault.delay)
+                piece = body[at : min(at + _CHUNK, at + left)]
+                self.wfile.write(piece[: hub.may_send(name, len(piece))])
+                self.wfile.flush()
+                left -= len(piece)
+                while hub.stalled.is_set():
+                    time.sleep(0.01)
+                if left <= 0:
+                    break
+            if fault.cut is not None:
+                self.close_connection = True
+
+        def _head(self, status: int, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
 
         do_GET = respond
         do_HEAD = respond
@@ -141,13 +299,22 @@ def serve(hub: Hub) -> Iterator[Hub]:
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that was killed is no error here."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    hub.cdn = f"http://localhost:{server.server_port}"
     try:
         yield hub
     finally:
+        hub.stall_after = None
+        hub.stalled.clear()
         server.shutdown()
         thread.join(10)
         server.server_close()

@@ -6,7 +6,6 @@ import importlib.util
 import stat
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from aquila2_runtime.errors import (
     ModelNotFoundError,
     WeightsError,
 )
-from tests.checkpoint.hub_server import Hub, serve
+from tests.checkpoint.hub_server import Hub
 from tests.fixtures_checkpoint import make_checkpoint
 
-pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
+pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1", "localhost", "::1"])]
 
 SECRET = "hf_thisIsASecretTokenOfMine"
 EXTRA = {
@@ -41,23 +40,6 @@ EXTRA = {
     "onnx/model.safetensors": b"",
     "adapter_model.safetensors": b"",
 }
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with serve(Hub()) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
-        yield server
-        close = getattr(huggingface_hub, "close_session", None)
-        if close is not None:
-            close()
 
 
 def files_of(

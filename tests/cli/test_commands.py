@@ -268,3 +268,17 @@ def test_doctor_never_asks_a_hub(process: Run) -> None:
     assert done.returncode == 1
     assert "127.0.0.1:9" not in done.stdout.split("checkpoint", 1)[1]
     assert "PROBLEM" in done.stdout
+
+
+def test_convert_makes_a_checkpoint_that_answers(
+    process: Run, demo_path: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "converted"
+    done = process("convert", str(demo_path), str(made), "--dtype", "float32")
+    assert (done.returncode, done.stdout) == (0, f"{made}\n"), done.stderr
+    prompt = ("--model", str(made), "--template", "aquila-v1", "--temperature", "0")
+    answer = process("generate", QUESTION, *prompt, "--device", "cpu", "--quiet")
+    assert answer.returncode == 0, answer.stderr
+    again = process("convert", str(demo_path), str(made))
+    assert again.returncode == 2
+    assert "exists" in again.stderr

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquila2_runtime.cli.terminal import TerminalText, clean, to_json
+from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, clean, to_json
+from tests.cli.conftest import Run
 
 ATTACKS = {
     "colour": ("\x1b[31mred\x1b[0m", "red"),
@@ -91,3 +93,32 @@ def test_json_lines_read_back_and_hold_no_control(text: str) -> None:
     line = to_json({"text": text})
     assert json.loads(line) == {"text": text}
     assert not [c for c in line if ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e"]
+
+
+def test_a_long_prompt_shows_that_it_is_read(
+    aquila2: Run, demo_flags: list[str], tmp_path: Path
+) -> None:
+    """Long work shows progress on stderr, never on stdout; --quiet shows none."""
+    (tmp_path / "long.txt").write_text("The ferry leaves at eight and at noon. " * 60, "utf-8")
+    flags = ["--document", str(tmp_path / "long.txt"), *demo_flags, "--max-tokens", "2"]
+    for form in ([], ["--json"]):
+        done = aquila2("generate", "When does it leave?", *flags, *form)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("prefill …\n") == 1
+        assert "prefill" not in done.stdout
+    assert aquila2("generate", "When?", *flags, "--quiet").stderr == ""
+    text = (tmp_path / "long.txt").read_text("utf-8")
+    done = aquila2("chat", *demo_flags, "--max-tokens", "2", stdin=f"{text}\nHello!\n")
+    assert done.stderr.count("prefill …\n") == 1
+
+
+def test_on_a_terminal_the_line_is_gone_once_all_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    line = ProgressLine()
+    line("prefill", 512, 900)
+    line("prefill", 900, 900)
+    shown = capsys.readouterr().err
+    assert "prefill … 512/900" in shown
+    assert shown.endswith("\r" + " " * len("prefill … 900/900") + "\r")

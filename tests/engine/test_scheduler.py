@@ -100,3 +100,18 @@ def test_every_request_gets_each_of_its_tokens_once_however_small_the_pool(
     for number, length in enumerate(prompts):
         assert made[number] == list(range(length, length + max_tokens))
     assert pool.num_in_use == 0
+
+
+def test_prompts_get_less_of_a_step_in_which_others_decode() -> None:
+    scheduler = Scheduler(
+        BlockPool(64, 4), max_num_seqs=4, max_step_tokens=16, max_prefill_beside_decode=5
+    )
+    made: dict[int, list[int]] = {1: [], 2: []}
+    scheduler.add(_request(1, [1] * 20, max_tokens=3))
+    assert _step(scheduler, made) == [(1, 0, 16)]
+    scheduler.add(_request(2, [2] * 40, max_tokens=1))
+    # Nobody decodes yet: what the first prompt leaves of the step goes to the second.
+    assert _step(scheduler, made) == [(1, 16, 4), (2, 0, 12)]
+    assert _step(scheduler, made) == [(1, 20, 1), (2, 12, 5)]
+    assert _step(scheduler, made) == [(1, 21, 1), (2, 17, 5)]
+    assert _step(scheduler, made) == [(2, 22, 16)]

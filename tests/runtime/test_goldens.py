@@ -67,7 +67,7 @@ def _logits(path: Path, ids: Sequence[int], chunks: Sequence[int]) -> torch.Tens
             torch.tensor(request.token_ids[start : start + count]),
             torch.tensor(positions),
             attention,
-            runner._plan([item], positions),
+            runner.planner.plan([item]),
         )
         rows.append(decoder.logits(hidden))
         start += count

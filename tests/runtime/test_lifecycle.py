@@ -240,12 +240,16 @@ def test_a_broken_engine_tells_every_waiter(
     """C3: EngineDeadError for all, healthy is False, and a new load works."""
     runtime = Aquila2Runtime.load(**own_demo)
 
+    asked = threading.Event()
+
     def lost(self: Runner, scheduled: Any) -> Any:
+        asked.wait(30)
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     with monkeypatch.context() as patched:
         patched.setattr(Runner, "run", lost)
         streams = [runtime.stream_chat(ask(index), SHORT) for index in range(3)]
+        asked.set()
         for stream in streams:
             with pytest.raises(EngineDeadError):
                 list(stream)

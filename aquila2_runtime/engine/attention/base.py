@@ -19,6 +19,10 @@ class Attention(abc.ABC):
     """
 
     name: ClassVar[str]
+    # Whether decoding rows are read by ``plan.decode_lengths``, so that no mask need be made.
+    reads_lengths: ClassVar[bool] = False
+    # Whether shared prefixes are read once (``plan.shared``); without it plans have none.
+    cascades: ClassVar[bool] = False
 
     def __init__(self, cache: PagedKVCache) -> None:
         self.cache = cache

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from aquila2_runtime.engine.attention.base import Attention
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cascade import add_shared, weigh
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 
 
@@ -18,6 +20,7 @@ class GatheredAttention(Attention):
     """Gathers each request's blocks, then multiplies."""
 
     name: ClassVar[str] = "gathered"
+    cascades: ClassVar[bool] = True
 
     def attend(
         self,
@@ -29,51 +32,61 @@ class GatheredAttention(Attention):
     ) -> torch.Tensor:
         """Store a step's keys and values and attend over them (see ``Attention.attend``)."""
         self.cache.store(layer, plan.slots, key, value)
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
         mixed = torch.empty_like(query)
         if plan.num_decode:
             rows = query[: plan.num_decode]
-            mixed[: plan.num_decode] = _decode(rows, keys, values, plan)
+            own, log_sums = _decode(rows, self.cache, layer, plan)
+            if log_sums is not None:
+                own = add_shared(rows, own, log_sums, self.cache, layer, plan.shared)
+            mixed[: plan.num_decode] = own
         for segment in plan.prefills:
             rows = query[segment.start : segment.start + segment.count]
             mixed[segment.start : segment.start + segment.count] = _prefill(
-                rows, keys, values, segment
+                rows, self.cache, layer, segment
             )
         return mixed
 
 
 def _decode(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plan: AttentionPlan
-) -> torch.Tensor:
-    """One query row per request, each over its own blocks, as two batched matrix products."""
+    query: torch.Tensor, cache: PagedKVCache, layer: int, plan: AttentionPlan
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Every row over its own table, as two batched matrix products.
+
+    With shared prefixes to come, the logarithms of the sums of exponentials are returned as well.
+    """
     if plan.decode_blocks is None or plan.decode_mask is None:
         msg = "a plan with decode rows has their blocks and mask"
         raise RuntimeError(msg)
-    kv_heads, _, size, dim = keys.shape
-    rows, heads, _ = query.shape
+    kv_heads = cache.keys[layer].shape[0]
+    rows, heads, dim = query.shape
     group = heads // kv_heads
-    tokens = plan.decode_blocks.shape[1] * size
-    chosen = plan.decode_blocks.reshape(-1)
+    tokens = plan.decode_blocks.shape[1] * cache.block_size
+    k, v = cache.gather(layer, plan.decode_blocks.reshape(-1))
     # [kv_heads, rows * blocks, size, dim] -> [kv_heads * rows, tokens, dim], a view
-    k = keys.index_select(1, chosen).view(kv_heads * rows, tokens, dim)
-    v = values.index_select(1, chosen).view(kv_heads * rows, tokens, dim)
+    k, v = k.view(kv_heads * rows, tokens, dim), v.view(kv_heads * rows, tokens, dim)
     # Query head h reads key/value head h // group, as in grouped-query attention.
     q = query.view(rows, kv_heads, group, dim).transpose(0, 1).reshape(kv_heads * rows, group, dim)
     scores = torch.bmm(q.to(k.dtype) * dim**-0.5, k.transpose(1, 2)).float()
     scores = scores.view(kv_heads, rows, group, tokens) + plan.decode_mask[None, :, None, :]
-    weights = scores.softmax(dim=-1).view(kv_heads * rows, group, tokens).to(v.dtype)
+    log_sums = None
+    if plan.shared:
+        exponentials, sums, log_sums = weigh(scores)
+        scores = exponentials.div_(sums)
+        log_sums = log_sums.transpose(0, 1).reshape(rows, heads)
+    else:
+        scores = scores.softmax(dim=-1)
+    weights = scores.view(kv_heads * rows, group, tokens).to(v.dtype)
     mixed = torch.bmm(weights, v).view(kv_heads, rows, group, dim)
-    return mixed.transpose(0, 1).reshape(rows, heads, dim).to(query.dtype)
+    return mixed.transpose(0, 1).reshape(rows, heads, dim), log_sums
 
 
 def _prefill(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, segment: PrefillSegment
+    query: torch.Tensor, cache: PagedKVCache, layer: int, segment: PrefillSegment
 ) -> torch.Tensor:
     """Consecutive rows of one request over its blocks, causally."""
-    kv_heads, _, size, dim = keys.shape
-    tokens = segment.blocks.shape[0] * size
-    k = keys.index_select(1, segment.blocks).view(1, kv_heads, tokens, dim)
-    v = values.index_select(1, segment.blocks).view(1, kv_heads, tokens, dim)
+    k, v = cache.gather(layer, segment.blocks)
+    kv_heads, dim = k.shape[0], k.shape[-1]
+    k, v = k.view(1, kv_heads, -1, dim), v.view(1, kv_heads, -1, dim)
     k, v = k[:, :, : segment.context], v[:, :, : segment.context]
     q = query.transpose(0, 1)[None].to(k.dtype)
     before = segment.context - segment.count

@@ -1,0 +1,121 @@
+"""The hub client's cache as it lies on disk: what is whole, what is there, whether more fits.
+
+It knows the layout that the client documents (``models--owner--name`` with ``refs``, ``snapshots``
+and ``blobs``) and asks no hub.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from aquila2_runtime.checkpoint.hub_files import Fetched, weights_complete
+from aquila2_runtime.checkpoint.transfer import RemoteFile, partial_path
+from aquila2_runtime.errors import DownloadError
+
+_TOKENIZERS: Final = ("tokenizer.json", "vocab.json", "tokenizer.model")
+COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+
+def cache_folder(repository: str, cache_dir: str | None) -> Path:
+    """Where the client keeps a repository."""
+    from huggingface_hub import constants
+
+    root = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
+    return root / ("models--" + repository.replace("/", "--"))
+
+
+def cached(folder: Path, revision: str) -> Fetched | None:
+    """A whole copy of a revision, or None."""
+    commit = revision
+    if not COMMIT.fullmatch(revision):
+        try:
+            commit = (folder / "refs" / revision).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+    path = folder / "snapshots" / commit
+    if not COMMIT.fullmatch(commit) or not (path / "config.json").is_file():
+        return None
+    if not any((path / name).is_file() for name in _TOKENIZERS) or not weights_complete(path):
+        return None
+    return Fetched(path, commit)
+
+
+def remember(folder: Path, revision: str, commit: str) -> None:
+    """Note which commit a branch was, as the client does, so that it is found while offline."""
+    if revision == commit:
+        return
+    target = folder / "refs" / revision
+    with contextlib.suppress(OSError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(commit)
+        os.replace(name, target)
+
+
+def absent(folder: Path, commit: str, files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """The files a snapshot does not have yet."""
+    there = folder / "snapshots" / commit
+    return [file for file in files if not (there / file.name).is_file()]
+
+
+def check_room(folder: Path, files: Sequence[RemoteFile], parameter: str = "cache_dir") -> None:
+    """Refuse what the disk cannot hold; what is there of a file already counts.
+
+    Args:
+        folder: Where the files go.
+        files: Those to fetch.
+        parameter: The option that names another place.
+
+    Raises:
+        DownloadError: With the bytes needed and free.
+    """
+    needed = sum(file.size - _held(folder, file) for file in files)
+    parent = folder
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise DownloadError(
+            f"{needed} bytes ({needed / 2**30:.1f} GiB) are needed on the disk of the cache; "
+            f"{free} ({free / 2**30:.1f} GiB) are free.",
+            parameter=parameter,
+            value=str(folder.parent),
+            hint=f"Free some space, or pass {parameter} on another disk.",
+        )
+
+
+def check_sizes(path: Path, files: Sequence[RemoteFile], repository: str) -> None:
+    """Every file must be there with the size that the hub lists.
+
+    Raises:
+        DownloadError: One is not.
+    """
+    for file in files:
+        here = path / file.name
+        found = here.stat().st_size if here.is_file() else None
+        if found is None or (file.size and found != file.size):
+            raise DownloadError(
+                f"{file.name} of {repository} arrived with {found} bytes; the hub lists "
+                f"{file.size}.",
+                parameter=file.name,
+                value=found,
+                hint="Delete the file from the cache and fetch it again.",
+            )
+
+
+def _held(folder: Path, file: RemoteFile) -> int:
+    """Bytes of a file that are on the disk already."""
+    if file.key is None:
+        return 0
+    for path in (folder / "blobs" / file.key, partial_path(folder, file)):
+        with contextlib.suppress(OSError):
+            return min(path.stat().st_size, file.size)
+    return 0

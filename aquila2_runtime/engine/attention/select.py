@@ -1,0 +1,136 @@
+"""Which implementation of attention runs, and why. It computes nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from typing import Final
+
+import torch
+
+from aquila2_runtime.engine.attention.base import Attention
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cpu import RunAttention
+from aquila2_runtime.engine.attention.gathered import GatheredAttention
+from aquila2_runtime.errors import InvalidLoadOptionError
+
+# "paged" and "flash-attn" decode alike; prompts go through torch's own kernel or the package's.
+_PAGED: Final = ("paged", "flash-attn")
+_HALF: Final = (torch.float16, torch.bfloat16)
+_FLOATS: Final = (torch.float32, *_HALF)
+
+
+def choose_attention(
+    asked: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    kv_dtype: torch.dtype,
+    head_dim: int,
+) -> tuple[str, str]:
+    """Settle which implementation a model gets.
+
+    Args:
+        asked: "auto" or a name.
+        device: Where the model runs.
+        dtype: Of queries.
+        kv_dtype: Of stored keys and values.
+        head_dim: Numbers per head.
+
+    Returns:
+        A name for ``make_attention``, and the reason.
+
+    Raises:
+        InvalidLoadOptionError: The one that was asked for does not run here.
+    """
+    if asked == "gathered":
+        return asked, "asked for"
+    in_place = device.type == "cpu" and kv_dtype == torch.float32
+    if asked == "runs":
+        if in_place:
+            return asked, "asked for"
+        raise InvalidLoadOptionError(
+            'attention="runs" does not run here: it reads float32 keys and values on CPU.',
+            parameter="attention",
+            value=asked,
+            hint='Leave it at "auto".',
+        )
+    if asked == "auto" and in_place:
+        return "runs", "fp32 keys and values on CPU are read in place"
+    obstacle = _paged_obstacle(device, dtype, kv_dtype, head_dim)
+    prompts = _flash_obstacle(device, dtype)
+    if asked == "flash-attn" and obstacle is None:
+        obstacle = prompts or (
+            None
+            if importlib.util.find_spec("flash_attn") is not None
+            else "the flash-attn package is not installed"
+        )
+    if asked in _PAGED:
+        if obstacle is None:
+            return asked, "asked for"
+        raise InvalidLoadOptionError(
+            f"attention={asked!r} does not run here: {obstacle}.",
+            parameter="attention",
+            value=asked,
+            hint='Leave it at "auto".',
+        )
+    if obstacle is not None:
+        return "gathered", obstacle
+    if prompts is not None:
+        return "paged", f"blocks are read in place; prompts by torch's attention: {prompts}"
+    return "paged", "blocks are read in place; prompts by torch's FlashAttention-2"
+
+
+def make_attention(name: str, cache: PagedKVCache, dtype: torch.dtype) -> Attention:
+    """Make an implementation that ``choose_attention`` named.
+
+    Args:
+        name: Its name.
+        cache: The keys and values.
+        dtype: Of queries.
+    """
+    if name == RunAttention.name:
+        return RunAttention(cache)
+    if name not in _PAGED:
+        return GatheredAttention(cache)
+    # Imported here: Triton is not everywhere.
+    from aquila2_runtime.engine.attention import varlen
+    from aquila2_runtime.engine.attention.paged import PagedAttention
+
+    device = cache.keys[0].device
+    if name == "flash-attn":
+        return PagedAttention(cache, varlen.flash_attn_varlen)
+    plain = _flash_obstacle(device, dtype) is not None
+    return PagedAttention(cache, varlen.sdpa_varlen if plain else varlen.flash_varlen)
+
+
+def _paged_obstacle(
+    device: torch.device, dtype: torch.dtype, kv_dtype: torch.dtype, head_dim: int
+) -> str | None:
+    """Why the Triton kernels cannot be used; None where they can."""
+    if device.type != "cuda":
+        return f"the Triton kernels are for CUDA, and this is {device.type}"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if not os.environ.get("CC") and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        return "Triton finds no C compiler (install gcc, or name one in CC)"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < (7, 5):
+        return f"the Triton kernels need compute capability 7.5, and this is {capability}"
+    if head_dim & (head_dim - 1) or not 16 <= head_dim <= 256:
+        return f"the Triton kernels need a head_dim of 16, 32, ..., 256, and this is {head_dim}"
+    if dtype not in _FLOATS or kv_dtype not in (torch.int8, dtype):
+        return f"the Triton kernels do not mix {dtype} queries with {kv_dtype} keys"
+    return None
+
+
+def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why torch's FlashAttention-2 cannot be used for prompts; None where it can."""
+    if dtype not in _HALF:
+        return "FlashAttention-2 is for 16-bit types"
+    if device.type != "cuda" or not torch.backends.cuda.is_flash_attention_available():
+        return "this torch has no FlashAttention-2"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "FlashAttention-2 needs compute capability 8.0"
+    return None

@@ -1,0 +1,129 @@
+"""Batches: many inputs of a chat model at once, so that the runtime computes them together.
+
+It knows no model: what it does is to let enough of LangChain's own calls run at the same time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import LLMResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ContextThreadPoolExecutor
+
+# Most threads of one batch or generate call; the runtime queues what it cannot compute at once.
+MAX_WORKERS: Final = 64
+# Most requests of one awaited batch in the runtime at once; more would fill its queue.
+MAX_TASKS: Final = 1024
+
+
+class Batches(BaseChatModel):
+    """A chat model whose batches run together unless ``max_concurrency`` says less."""
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer many inputs, all on the device together unless ``max_concurrency`` says less."""
+        return super().batch(inputs, wide(config, len(inputs), MAX_WORKERS), **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer many inputs together without blocking the event loop."""
+        return await super().abatch(inputs, wide(config, len(inputs), MAX_TASKS), **kwargs)
+
+    def batch_as_completed(
+        self,
+        inputs: Sequence[Any],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        """Answer many inputs together, yielding (index, answer) as they end."""
+        return super().batch_as_completed(inputs, wide(config, len(inputs), MAX_WORKERS), **kwargs)
+
+    async def abatch_as_completed(
+        self,
+        inputs: Sequence[Any],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Answer many inputs together, yielding (index, answer) as they end."""
+        made = super().abatch_as_completed(inputs, wide(config, len(inputs), MAX_TASKS), **kwargs)
+        async for item in made:
+            yield item
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        *,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer many conversations together; one run and its callbacks for each."""
+        if len(messages) < 2:
+            return super().generate(messages, stop, callbacks, run_id=run_id, **kwargs)
+        plain = super().generate
+
+        def one(index: int) -> LLMResult:
+            own = run_id if index == 0 else None
+            return plain([messages[index]], stop, callbacks, run_id=own, **kwargs)
+
+        with ContextThreadPoolExecutor(min(len(messages), MAX_WORKERS)) as pool:
+            results = list(pool.map(one, range(len(messages))))
+        return self._joined(results)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        *,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer many conversations together without blocking the event loop."""
+        plain = super().agenerate
+        results = [
+            await plain(
+                messages[first : first + MAX_TASKS],
+                stop,
+                callbacks,
+                run_id=None if first else run_id,
+                **kwargs,
+            )
+            for first in range(0, max(len(messages), 1), MAX_TASKS)
+        ]
+        return self._joined(results) if len(results) > 1 else results[0]
+
+    def _joined(self, results: Sequence[LLMResult]) -> LLMResult:
+        return LLMResult(
+            generations=[answers for result in results for answers in result.generations],
+            llm_output=self._combine_llm_outputs([result.llm_output for result in results]),
+            run=[run for result in results for run in result.run or ()] or None,
+        )
+
+
+def wide(config: Any, count: int, most: int) -> Any:
+    """Let ``most`` items be computed at once where the caller names no ``max_concurrency``."""
+
+    def widened(own: Any) -> Any:
+        if own is not None and not isinstance(own, Mapping):
+            return own  # LangChain's to refuse
+        named = own is not None and own.get("max_concurrency") is not None
+        return own if named else {**(own or {}), "max_concurrency": max(1, min(count, most))}
+
+    if isinstance(config, (list, tuple)):
+        return [widened(one) for one in config]
+    return widened(config)

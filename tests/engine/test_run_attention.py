@@ -1,0 +1,129 @@
+"""RunAttention: what the reference computes, and the same for a row in any company."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cpu import RunAttention
+from aquila2_runtime.engine.attention.gathered import GatheredAttention
+from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
+from aquila2_runtime.engine.attention.runs import runs_of
+
+SIZE, DIM = 16, 32
+# A run, its continuation elsewhere, and blocks in no order at all.
+WHOLE, SPLIT = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 20, 21, 22, 23, 24, 25, 26]
+STREWN = [60, 30, 58, 32, 56, 34, 54, 36, 52, 38, 50, 40]
+
+
+def _cache(kv_heads: int) -> PagedKVCache:
+    generator = torch.Generator().manual_seed(1)
+    cache = PagedKVCache(
+        num_layers=1,
+        num_blocks=64,
+        block_size=SIZE,
+        num_kv_heads=kv_heads,
+        head_dim=DIM,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    for stored in (cache.keys[0], cache.values[0]):
+        stored.copy_(torch.randn(stored.shape, generator=generator))
+    return cache
+
+
+def _plan(
+    decodes: Sequence[tuple[list[int], int]], prefills: Sequence[tuple[list[int], int, int]]
+) -> AttentionPlan:
+    """Decoding rows (blocks, tokens seen) and chunks (blocks, rows, tokens seen)."""
+    slots = [blocks[(seen - 1) // SIZE] * SIZE + (seen - 1) % SIZE for blocks, seen in decodes]
+    segments, row = [], len(decodes)
+    for blocks, count, seen in prefills:
+        places = range(seen - count, seen)
+        slots += [blocks[place // SIZE] * SIZE + place % SIZE for place in places]
+        table = torch.tensor(blocks[: -(-seen // SIZE)])
+        segments.append(PrefillSegment(row, count, seen, table))
+        row += count
+    width = max((-(-seen // SIZE) for _, seen in decodes), default=0)
+    lengths = torch.tensor([seen for _, seen in decodes], dtype=torch.int32)
+    mask = torch.zeros(len(decodes), width * SIZE)
+    mask.masked_fill_(torch.arange(width * SIZE) >= lengths[:, None], float("-inf"))
+    tables = torch.tensor([(blocks + [0] * width)[:width] for blocks, _ in decodes])
+    return AttentionPlan(
+        torch.tensor(slots),
+        len(decodes),
+        tables if decodes else None,
+        mask if decodes else None,
+        tuple(segments),
+        lengths if decodes else None,
+    )
+
+
+def _states(rows: int, heads: int, kv_heads: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randn(rows, n, DIM, generator=generator) for n in (heads, kv_heads, kv_heads)]
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (3, 1)])
+@pytest.mark.parametrize(
+    ("decodes", "prefills"),
+    [
+        ([(WHOLE, 5)], []),
+        ([(WHOLE, 180), (SPLIT, 150), (STREWN, 190)], []),
+        ([], [(WHOLE, 40, 40), (SPLIT, 30, 130)]),
+        ([(SPLIT, 60)], [(STREWN, 20, 170), (WHOLE, 3, 100)]),
+    ],
+    ids=["one token after a few", "long and scattered", "chunks of prompts", "both"],
+)
+def test_it_computes_what_the_reference_computes(
+    heads: int,
+    kv_heads: int,
+    decodes: list[tuple[list[int], int]],
+    prefills: list[tuple[list[int], int, int]],
+) -> None:
+    plan = _plan(decodes, prefills)
+    states = _states(len(plan.slots), heads, kv_heads)
+    found = RunAttention(_cache(kv_heads)).attend(0, *states, plan)
+    wanted = GatheredAttention(_cache(kv_heads)).attend(0, *states, plan)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_is_the_same_alone_and_in_company() -> None:
+    together = _plan([(WHOLE, 180), (SPLIT, 150), (STREWN, 190)], [(list(range(41, 49)), 9, 100)])
+    query, key, value = _states(len(together.slots), 4, 4)
+    among = RunAttention(_cache(4)).attend(0, query, key, value, together)
+    for row, request in enumerate([(WHOLE, 180), (SPLIT, 150), (STREWN, 190)]):
+        alone = _plan([request], [])
+        own = [states[row : row + 1] for states in (query, key, value)]
+        found = RunAttention(_cache(4)).attend(0, *own, alone)
+        assert torch.equal(found[0], among[row])
+
+
+def test_a_token_is_the_same_decoded_and_as_the_end_of_a_chunk() -> None:
+    """To rounding: torch multiplies one row by another kernel than several."""
+    query, key, value = _states(7, 4, 4)
+    cache = _cache(4)
+    chunk = RunAttention(cache).attend(0, query, key, value, _plan([], [(WHOLE, 7, 150)]))
+    last = [states[-1:] for states in (query, key, value)]
+    alone = RunAttention(cache).attend(0, *last, _plan([(WHOLE, 150)], []))
+    torch.testing.assert_close(alone[0], chunk[-1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_prompt_is_the_same_with_and_without_a_cached_prefix() -> None:
+    query, key, value = _states(40, 4, 4)
+    whole = RunAttention(_cache(4)).attend(0, query, key, value, _plan([], [(WHOLE, 40, 40)]))
+    attention = RunAttention(_cache(4))
+    attention.attend(0, query[:32], key[:32], value[:32], _plan([], [(WHOLE, 32, 32)]))
+    rest = [states[32:] for states in (query, key, value)]
+    found = attention.attend(0, *rest, _plan([], [(WHOLE, 8, 40)]))
+    assert torch.equal(found, whole[32:])
+
+
+def test_consecutive_blocks_make_one_run() -> None:
+    assert runs_of([4, 5, 6], 16, 40) == [(64, 40)]
+    assert runs_of([4, 5, 9, 10, 2], 16, 66) == [(64, 32), (144, 32), (32, 2)]
+    assert runs_of([4, 5, 9], 16, 17) == [(64, 17)]
+    assert runs_of([7], 16, 1) == [(112, 1)]

@@ -1,0 +1,57 @@
+"""Which attention is chosen, and that the choice can be overridden or says why not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.select import choose_attention, make_attention
+from aquila2_runtime.errors import InvalidLoadOptionError
+
+HERE = {
+    "device": torch.device("cpu"),
+    "dtype": torch.float32,
+    "kv_dtype": torch.float32,
+    "head_dim": 64,
+}
+
+
+def test_without_cuda_the_choice_says_so() -> None:
+    assert choose_attention("auto", **HERE)[0] == "runs"
+    name, reason = choose_attention("auto", **(HERE | {"kv_dtype": torch.int8}))
+    assert name == "gathered"
+    assert "CUDA" in reason
+    with pytest.raises(InvalidLoadOptionError, match="float32"):
+        choose_attention("runs", **(HERE | {"kv_dtype": torch.int8}))
+
+
+def test_the_reference_can_be_asked_for_anywhere() -> None:
+    assert choose_attention("gathered", **HERE) == ("gathered", "asked for")
+
+
+@pytest.mark.parametrize("asked", ["paged", "flash-attn"])
+def test_what_cannot_run_here_is_refused_with_the_reason(asked: str) -> None:
+    with pytest.raises(InvalidLoadOptionError, match="CUDA") as caught:
+        choose_attention(asked, **HERE)
+    assert caught.value.parameter == "attention"
+    assert caught.value.value == asked
+
+
+def test_a_name_is_made_into_an_implementation() -> None:
+    cache = PagedKVCache(
+        num_layers=1, num_blocks=1, block_size=4, num_kv_heads=1, head_dim=16,
+        dtype=torch.float32, device=torch.device("cpu"),
+    )  # fmt: skip
+    assert make_attention("gathered", cache, torch.float32).name == "gathered"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
+def test_a_gpu_gets_the_paged_kernels() -> None:
+    pytest.importorskip("triton")
+    here = {"device": torch.device("cuda:0"), "dtype": torch.float16, "kv_dtype": torch.float16}
+    assert choose_attention("auto", head_dim=128, **here)[0] == "paged"
+    name, reason = choose_attention("auto", head_dim=96, **here)
+    assert name == "gathered"
+    assert "96" in reason
