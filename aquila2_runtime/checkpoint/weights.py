@@ -107,7 +107,7 @@ def _load(
 
     register()
     watch = Watch(files, progress)
-    sources = open_sources(files, watch, own=device.type == "cpu", updates=updates)
+    sources = dict(open_sources(files, watch, own=device.type == "cpu", updates=updates))
     if config.tie_word_embeddings and _HEAD in sources:
         _check_tied(sources, watch)
         del sources[_HEAD]
@@ -132,7 +132,7 @@ def _load(
         if watch.failure is None:
             model: AquilaForCausalLM = loaded[0]
             _check_report(loaded[1])
-            watch.check_counts(sources)
+            watch.check_counts(sources.values())
             _check_finite(model, files, dtype, updates)
             model.requires_grad_(False)
             model.eval()  # type: ignore[no-untyped-call, unused-ignore]
@@ -141,7 +141,7 @@ def _load(
     raise failure
 
 
-def _check_tied(sources: dict[str, Any], watch: Watch) -> None:
+def _check_tied(sources: Mapping[str, Any], watch: Watch) -> None:
     """A head that is stored although it is tied must be the embedding."""
     head, embedding = (sources[name].stored[...] for name in (_HEAD, _EMBEDDING))
     if not torch.equal(head, embedding.to(head.dtype)):
@@ -173,7 +173,8 @@ def _check_finite(
         info = files.tensors.get(name)
         if parameter.is_meta:
             raise WeightsError(f"Tensor {name} was not loaded.", parameter=name)
-        changed = info is not None and (info.dtype != held or name in updated)
+        # A tensor without a file of its own was unpacked, or is the tied head.
+        changed = info is None or info.dtype != held or name in updated
         if changed and parameter.is_floating_point() and not is_finite(parameter):
             raise WeightsError(
                 f"Tensor {name} has values that {held} cannot hold.",
