@@ -21,6 +21,7 @@ _BRACKETS: Final = frozenset("{}[]")
 # Of single classes, so that they are matched in one go and never tried again.
 _IN_STRING: Final = re.compile(r'[^"\\]+')
 _BETWEEN: Final = re.compile(r'[^"<{}\[\]]+')
+_ELSEWHERE: Final = re.compile(r'[^"<]+')
 _MAX_NAME: Final = 64
 _MAX_NESTING: Final = 200
 
@@ -215,7 +216,8 @@ class _Call:
         """The next characters that can be taken at once: none of them changes anything."""
         if self._escaped or (self.name is None and self._head is not None):
             return text[at]
-        found = (_IN_STRING if self._quoted else _BETWEEN).match(text, at)
+        outside = _BETWEEN if self.name is not None and not self._over else _ELSEWHERE
+        found = (_IN_STRING if self._quoted else outside).match(text, at)
         return found.group() if found else text[at]
 
     def _take(self, run: str, pieces: list[ToolCallPiece]) -> None:

@@ -209,7 +209,8 @@ class Scheduler:
         drafts = request.drafter.propose(request.token_ids, most)
         length = len(request.token_ids)
         needed = self.pool.blocks_for(length + len(drafts)) - len(request.blocks)
-        request.blocks += self.pool.allocate(max(needed, 0), request.blocks[-1]) or []
+        if needed > 0:
+            request.blocks += self.pool.allocate(needed, after=request.blocks[-1]) or []
         del drafts[len(request.blocks) * self.pool.block_size - length :]
         self.drafted += len(drafts)
         return dataclasses.replace(item, drafts=tuple(drafts))
@@ -240,7 +241,7 @@ class Scheduler:
     def _grow(self, request: Request) -> bool:
         """Make room for the newest token's keys and values, preempting the youngest if need be."""
         while self.pool.blocks_for(len(request.token_ids)) > len(request.blocks):
-            fresh = self.pool.allocate(1)
+            fresh = self.pool.allocate(1, after=request.blocks[-1])
             if fresh is not None:
                 request.blocks += fresh
                 continue

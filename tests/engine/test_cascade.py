@@ -15,13 +15,15 @@ from tests.engine.paper_model import make_request
 
 SIZE, HEADS, DIM = 16, 4, 8
 CPU = torch.device("cpu")
-KINDS = (GatheredAttention, RunAttention)
 
 
-def _attention(kind: type[Attention], kv_heads: int) -> Attention:
+KINDS = pytest.mark.parametrize("kind", [GatheredAttention, RunAttention], ids=lambda k: k.name)
+
+
+def _attention(kind: type[Attention], kv_heads: int, blocks: int) -> Attention:
     cache = PagedKVCache(
         num_layers=1,
-        num_blocks=330,
+        num_blocks=blocks,
         block_size=SIZE,
         num_kv_heads=kv_heads,
         head_dim=DIM,
@@ -41,7 +43,7 @@ def _decodes(tables: list[list[int]], own: list[int], drafts: int = 0) -> list[S
         start = (len(table) - 1) * SIZE + offset
         request = make_request(number, [1] * start)
         request.token_ids.append(1)
-        request.blocks = [*table, 320 + number]
+        request.blocks = [*table, 150 + number]
         items.append(Scheduled(request, start, 1, (2,) * drafts))
     return items
 
@@ -60,17 +62,17 @@ def _attend(
     return attention.attend(0, query, key, value, plan), len(plan.shared)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@KINDS
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 @pytest.mark.parametrize("in_line", [True, False])
 def test_a_shared_prefix_changes_nothing_but_rounding(
     kind: type[Attention], kv_heads: int, in_line: bool
 ) -> None:
-    document = list(range(1, 101)) if in_line else [*range(100, 0, -1)]
-    other = list(range(101, 261))
-    tables = [[*document, 301], [*document, 302, 303], [*document[:90], 304], [305, 306], other]
-    tables.append([*other, 307])
-    attention = _attention(kind, kv_heads)
+    document = list(range(1, 71)) if in_line else [*range(70, 0, -1)]
+    other = list(range(71, 141))
+    tables = [[*document, 141], [*document, 142, 143], [*document[:60], 144], [145, 146], other]
+    tables.append([*other, 147])
+    attention = _attention(kind, kv_heads, 170)
     items = _decodes(tables, [0, 15, 3, 7, 4, 9])
     plain, none = _attend(attention, items, cascades=False)
     cascade, groups = _attend(attention, items, cascades=True)
@@ -79,9 +81,9 @@ def test_a_shared_prefix_changes_nothing_but_rounding(
     torch.testing.assert_close(cascade, plain, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@KINDS
 def test_the_drafts_of_one_request_share_all_of_its_context(kind: type[Attention]) -> None:
-    attention = _attention(kind, 2)
+    attention = _attention(kind, 2, 170)
     items = _decodes([list(range(1, 100))], [14], drafts=5)
     plain, _ = _attend(attention, items, cascades=False)
     cascade, groups = _attend(attention, items, cascades=True)

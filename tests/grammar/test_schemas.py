@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 
 from aquila2_runtime import Aquila2Runtime, JsonSchema, SamplingParams
-from aquila2_runtime.errors import GenerationError, InvalidRequestError
+from aquila2_runtime.errors import (
+    GenerationError,
+    InvalidConstraintError,
+    InvalidRequestError,
+)
 from aquila2_runtime.grammar.compiler import Compiled, Compiler, compiler_for
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from tests.fixtures_checkpoint import VOCAB_SIZE, make_checkpoint
 from tests.grammar.hostile import hostile
 from tests.grammar.schemas import random_schema, valid
+from tests.text.test_sentencepiece import train
 
 QUICK = 24
 ALL = 200
@@ -83,6 +88,18 @@ def test_more_random_answers_follow_random_schemas(
     seed: int, compiler: Compiler, tokenizer: Aquila2Tokenizer
 ) -> None:
     check_schema(seed, compiler, tokenizer)
+
+
+def test_sentencepiece_vocabularies_follow_schemas_too(tmp_path: Path) -> None:
+    """What must come next has no space before it, though these put one before every text."""
+    pytest.importorskip("sentencepiece")
+    whole = Aquila2Tokenizer.load(train(tmp_path / "whole"), vocab_size=10_000)
+    for seed in range(6):
+        check_schema(seed, compiler_for(whole), whole)
+    path = train(tmp_path / "gaps", byte_fallback=False)
+    gaps = Aquila2Tokenizer.load(path, vocab_size=10_000)
+    with pytest.raises(InvalidConstraintError, match=r"cannot spell JSON|accepts nothing|No"):
+        compiler_for(gaps).compile(JsonSchema({"type": "object", "properties": {"a": {}}}))
 
 
 @pytest.fixture(scope="module")
