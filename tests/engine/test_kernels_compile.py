@@ -59,8 +59,8 @@ def sources(capability):
         yield store(kind, "i8")
         yield plain(pointwise._norm_kernel, ("hidden", "delta", "weight", "total", "normed"),
                     {"width": "i32", "eps": "fp32"}, {"ADD": True, "TILE": 4096}, kind)
-        yield plain(pointwise._rotate_kernel, ("qkv", "cos", "sin", "turned"), {},
-                    {"HEADS_IN": 96, "HEADS_OUT": 64, "HALF": 64}, kind)
+        yield plain(pointwise._rotate_kernel, ("qkv", "cos", "sin", "turned"), {"rows": "i32"},
+                    {"HEADS": 32, "KV_HEADS": 32, "HALF": 64}, kind)
         yield plain(pointwise._gate_kernel, ("gate_up", "gated"), {"size": "i32"},
                     {"TILE": 1024}, kind)
     yield (paged_decode._merge_kernel,
