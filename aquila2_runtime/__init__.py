@@ -17,6 +17,7 @@ from aquila2_runtime.errors import (
     EngineError,
     GenerationError,
     InsufficientMemoryError,
+    InvalidConstraintError,
     InvalidLoadOptionError,
     InvalidPromptError,
     InvalidRequestError,
@@ -31,6 +32,7 @@ from aquila2_runtime.errors import (
     UnsupportedContentError,
     WeightsError,
 )
+from aquila2_runtime.grammar import AnyJson, Choice, JsonSchema, LarkGrammar, Regex
 from aquila2_runtime.lease import ModelFacts, RuntimeLease
 from aquila2_runtime.outputs import (
     CompletionOutput,
@@ -42,6 +44,9 @@ from aquila2_runtime.outputs import (
     Usage,
 )
 from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.signatures import json_instruction
+from aquila2_runtime.tool_parser import InvalidToolCall, ToolCallParser, ToolCallPiece
+from aquila2_runtime.tools import Tool, ToolCall
 from aquila2_runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -49,9 +54,11 @@ if TYPE_CHECKING:
     from aquila2_runtime.runtime import Aquila2Runtime
 
 __all__ = [
+    "AnyJson",
     "Aquila2Error",
     "Aquila2Runtime",
     "CheckpointError",
+    "Choice",
     "CompletionOutput",
     "ConfigError",
     "ContextOverflowError",
@@ -64,15 +71,20 @@ __all__ = [
     "FinishReason",
     "GenerationError",
     "InsufficientMemoryError",
+    "InvalidConstraintError",
     "InvalidLoadOptionError",
     "InvalidPromptError",
     "InvalidRequestError",
     "InvalidSamplingParamsError",
+    "InvalidToolCall",
+    "JsonSchema",
+    "LarkGrammar",
     "Message",
     "MissingDependencyError",
     "ModelFacts",
     "ModelNotFoundError",
     "OutOfMemoryError",
+    "Regex",
     "RequestOutput",
     "RequestTimeoutError",
     "RuntimeLease",
@@ -81,11 +93,16 @@ __all__ = [
     "Timings",
     "TokenLogprob",
     "TokenizerError",
+    "Tool",
+    "ToolCall",
+    "ToolCallParser",
+    "ToolCallPiece",
     "UnknownParameterError",
     "UnsupportedContentError",
     "Usage",
     "WeightsError",
     "__version__",
+    "json_instruction",
     "register",
 ]
 

@@ -19,7 +19,6 @@ from aquila2_runtime.loop_end import aborting_with_loop
 from aquila2_runtime.outputs import RequestOutput, Usage
 from aquila2_runtime.reading import tellers
 from aquila2_runtime.sampling import SamplingParams
-from aquila2_runtime.submission import answer_to
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.base import Engine, EngineRequest
@@ -163,7 +162,7 @@ class Batch:
             for request in submission.engine_requests(
                 eos, began=began, read_along=False, bell=bell
             ):
-                answers.append(answer_to(request, submission, self._tokenizer, teller))
+                answers.append(submission.answer(self._tokenizer, request, teller))
                 yield request, answers[-1]
 
     def _feed(self, queue: Iterator[Entry], flying: list[tuple[RequestHandle, Answer]]) -> None:

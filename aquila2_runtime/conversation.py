@@ -12,6 +12,7 @@ Rules, the same for all five templates:
 * A tool's result is a turn on the user's side that reads ``Tool result (name):``, a new line and
   the content (``Tool result:`` without a name): Aquila2 was not trained for tools and has no such
   role.
+* An assistant's calls stand behind its content, a line each. Tools stand behind the system text.
 * A name on another message is put before its content: ``name: content``.
 * Text is literal. Nothing in it is formatted or stripped, and it yields no control token.
 """
@@ -28,8 +29,10 @@ from aquila2_runtime.markers import find_markers, insert_breaks
 from aquila2_runtime.parts import Control, Part, Text
 from aquila2_runtime.plain_text import check_text
 from aquila2_runtime.templates import Template
+from aquila2_runtime.tools import ToolCall
 
 ROLES: Final = ("system", "user", "assistant", "tool")
+_TOOLS: Final = -1  # where messages have their index
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,14 +43,19 @@ class Message:
         role: "system", "user", "assistant" or "tool".
         content: Its text, taken literally.
         name: Who speaks, or which tool answered; shown to the model as text.
+        tool_calls: The calls an assistant made; no other role has any.
+        tool_call_id: Which call a tool's result answers, for the caller; not shown to the model.
 
     Raises:
-        InvalidPromptError: The role does not exist, or content or name is no text.
+        InvalidPromptError: The role does not exist, content or name is no text, or the calls are
+            none.
     """
 
     role: str
     content: str
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -61,6 +69,21 @@ class Message:
         check_text(self.content, "content")
         if self.name is not None:
             check_text(self.name, "name")
+        if self.tool_call_id is not None:
+            check_text(self.tool_call_id, "tool_call_id")
+        calls = self.tool_calls
+        if not isinstance(calls, (tuple, list)) or not all(
+            isinstance(call, ToolCall) for call in calls
+        ):
+            raise InvalidPromptError(
+                "tool_calls must be a tuple of ToolCall.", parameter="tool_calls"
+            )
+        if calls and self.role != "assistant":
+            raise InvalidPromptError(
+                f"A message of the role {self.role!r} has tool_calls; only the assistant calls.",
+                parameter="tool_calls",
+            )
+        object.__setattr__(self, "tool_calls", tuple(calls))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +111,7 @@ def render_messages(
     messages: Sequence[Message],
     template: Template,
     *,
+    tools_text: str = "",
     trailing_space: bool = False,
     strict_markers: bool = False,
 ) -> Rendered:
@@ -96,6 +120,7 @@ def render_messages(
     Args:
         messages: The turns, oldest first; at least one.
         template: The checkpoint's template.
+        tools_text: What shows the tools to the model; empty for none.
         trailing_space: Add one space where an answer begins, as the released inference code does
             and the released training code does not. A turn that is continued gets none.
         strict_markers: Refuse role markers in message text. Otherwise a marker is broken by a
@@ -106,7 +131,7 @@ def render_messages(
             role marker.
     """
     _check(messages)
-    pieces = list(_lay_out(messages, template, trailing_space))
+    pieces = list(_lay_out(messages, template, tools_text, trailing_space))
     notices = list(_system_notices(messages))
     if template.text_markers:
         parts, places = _defend(pieces)
@@ -140,10 +165,10 @@ def _check(messages: Sequence[Message]) -> None:
 
 
 def _lay_out(
-    messages: Sequence[Message], template: Template, trailing_space: bool
+    messages: Sequence[Message], template: Template, tools_text: str, trailing_space: bool
 ) -> Iterator[_Piece]:
     """Yield the prompt's pieces in order, before anything is joined."""
-    yield from _lay_out_system(messages, template)
+    yield from _lay_out_system(messages, template, tools_text)
     turns = [(index, item) for index, item in enumerate(messages) if item.role != "system"]
     last = turns.pop() if turns and turns[-1][1].role == "assistant" else None
     for index, message in turns:
@@ -163,27 +188,39 @@ def _lay_out(
         yield _Piece(Text(" "))
 
 
-def _lay_out_system(messages: Sequence[Message], template: Template) -> Iterator[_Piece]:
-    given = [(index, item) for index, item in enumerate(messages) if item.role == "system"]
-    if not given:
-        if template.default_system is not None:
-            yield _Piece(Text(template.default_system + template.after_system))
+def _lay_out_system(
+    messages: Sequence[Message], template: Template, tools_text: str
+) -> Iterator[_Piece]:
+    given = [(_spoken(item), at) for at, item in enumerate(messages) if item.role == "system"]
+    default = template.default_system
+    if not given and not tools_text:
+        if default is not None:
+            yield _Piece(Text(default + template.after_system))
         return
-    for place, (index, message) in enumerate(given):
+    texts = [_Piece(Text(text), at) for text, at in given]
+    if not given and default is not None:
+        texts = [_Piece(Text(default))]
+    if tools_text:
+        # Before the tools an empty text is no text: nothing has to be parted from them.
+        texts = [piece for piece in texts if _text_of([piece])]
+        texts.append(_Piece(Text(tools_text), _TOOLS))
+    for place, piece in enumerate(texts):
         if place:
             # A blank line between two system texts cannot help to spell a marker.
             yield _Piece(Text("\n\n"))
-        yield _Piece(Text(_spoken(message)), index)
-    if template.default_system is not None or any(_spoken(message) for _, message in given):
+        yield piece
+    if default is not None or _text_of(texts):
         yield _Piece(Text(template.after_system))
 
 
 def _spoken(message: Message) -> str:
-    """The text of a turn: the content, with what a name or a tool's result adds."""
+    """The text of a turn: the content, with what a name, calls or a tool's result add."""
     if message.role == "tool":
         source = f" ({message.name})" if message.name else ""
         return f"Tool result{source}:\n{message.content}"
-    return f"{message.name}: {message.content}" if message.name else message.content
+    spoken = f"{message.name}: {message.content}" if message.name else message.content
+    calls = [call.text for call in message.tool_calls]
+    return "\n".join([spoken, *calls] if spoken else calls)
 
 
 def _system_notices(messages: Sequence[Message]) -> Iterator[str]:
@@ -249,13 +286,14 @@ def _defend(pieces: Iterable[_Piece]) -> tuple[list[Part], list[int]]:
 
 
 def _unique(places: Iterable[int]) -> list[str]:
-    return [str(place) for place in dict.fromkeys(places)]
+    return ["the tools" if at == _TOOLS else str(at) for at in dict.fromkeys(places)]
 
 
 def _refuse_marker(index: int, template: Template) -> None:
+    where = "tools" if index == _TOOLS else f"messages[{index}]"
     raise InvalidPromptError(
-        f"messages[{index}] spells a role marker of the template {template.name}.",
-        parameter=f"messages[{index}]",
+        f"{where} spells a role marker of the template {template.name}.",
+        parameter=where,
         value=index,
         hint="Change the text, or load without strict_markers: the marker is then broken by a "
         "zero-width space.",

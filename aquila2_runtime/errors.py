@@ -5,6 +5,7 @@
     Aquila2Error
     ├── InvalidRequestError (ValueError)      the request is wrong; nothing has been computed
     │   ├── InvalidSamplingParamsError        a sampling parameter has a bad type or value
+    │   ├── InvalidConstraintError            a schema or grammar that cannot be enforced
     │   ├── InvalidPromptError                messages, text or token ids that cannot be a prompt
     │   │   └── UnsupportedContentError       an image, audio clip or file for a text model
     │   ├── ContextOverflowError              prompt (and asked-for answer) exceed the context
@@ -78,6 +79,13 @@ class InvalidRequestError(Aquila2Error, ValueError):
 
 class InvalidSamplingParamsError(InvalidRequestError):
     """A sampling parameter has a wrong type or lies outside its range."""
+
+
+class InvalidConstraintError(InvalidRequestError):
+    """A schema, expression or grammar that is wrong, too large or cannot be enforced.
+
+    Where one keyword of a schema is at fault, ``parameter`` is that keyword.
+    """
 
 
 class InvalidPromptError(InvalidRequestError):

@@ -18,6 +18,8 @@ from aquila2_runtime.outputs import (
     TokenLogprob,
     Usage,
 )
+from aquila2_runtime.tool_parser import Parsed, ToolCallParser
+from aquila2_runtime.tools import CALL_OPENING
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.handle import RequestHandle
@@ -34,6 +36,8 @@ class Answer:
         request: What the engine was asked.
         notices: What was changed in the prompt on the caller's wish; told with the last delta.
         on_prefill: Called with the prompt tokens read so far, if the request is to tell.
+        stop: The stop strings that apply; they end text, and never a call.
+        calls: Finds calls in the text; None where there are no tools.
     """
 
     def __init__(
@@ -42,6 +46,9 @@ class Answer:
         request: EngineRequest,
         notices: tuple[str, ...] = (),
         on_prefill: Callable[[int], None] | None = None,
+        *,
+        stop: tuple[str, ...] = (),
+        calls: ToolCallParser | None = None,
     ) -> None:
         params = request.params
         self.token_ids: list[int] = []
@@ -54,7 +61,10 @@ class Answer:
         self._notices = notices
         self._on_prefill = on_prefill if request.tell_prefill else None
         self._detokenizer = IncrementalDetokenizer(tokenizer)
-        self._stops = StopChecker(params.stop_strings, include=params.include_stop_str_in_output)
+        self._stops = StopChecker(stop, include=params.include_stop_str_in_output)
+        self._calls = calls
+        self._called = False  # whether a call has begun, in which no stop string counts
+        self._tail = ""  # of the text, where the opening of a call may begin
         self._pieces: list[str] = []
         self._told = 0  # ids that went out with a delta
         self._started: Started | None = None
@@ -119,6 +129,9 @@ class Answer:
             finish_reason=self.finish_reason or FinishReason.ABORT,
             stop_reason=self.stop_reason,
             logprobs=self._logprobs_from(0),
+            content=None if self._calls is None else self._calls.content,
+            tool_calls=() if self._calls is None else tuple(self._calls.calls),
+            invalid_tool_calls=() if self._calls is None else tuple(self._calls.invalid),
         )
 
     @property
@@ -144,8 +157,14 @@ class Answer:
         count, params = len(self.token_ids), self._request.params
         if token_id in self._request.stop_ids and count > params.min_tokens:
             return False  # it ends the answer and is no text; the engine says so in this chunk
+        text = self._detokenizer.add(token_id)
+        if self._calls is not None and not self._called:
+            # In the text as written: stop strings hold back what the calls' parser gets to see.
+            self._tail += text
+            self._called = CALL_OPENING in self._tail
+            self._tail = self._tail[1 - len(CALL_OPENING) :]
         shown, matched = self._stops.feed(
-            self._detokenizer.add(token_id), allow_stop=count >= params.min_tokens
+            text, allow_stop=count >= params.min_tokens and not self._called
         )
         pieces.append(shown)
         if matched is None:
@@ -154,7 +173,8 @@ class Answer:
         return True
 
     def _finish(self, finished: Finished, pieces: list[str]) -> None:
-        shown, matched = self._stops.feed(self._detokenizer.finish(), allow_stop=True)
+        last = self._detokenizer.finish()
+        shown, matched = self._stops.feed(last, allow_stop=not self._called)
         pieces.append(shown)
         if matched is not None:
             self._end(FinishReason.STOP, matched)
@@ -168,8 +188,11 @@ class Answer:
 
     def _delta(self, text: str, prompt_logprobs: tuple[TokenLogprob | None, ...] | None) -> Delta:
         told, self._told = self._told, len(self.token_ids)
+        parsed = self._parse(text)
         return Delta(
             text=text,
+            content=parsed.content,
+            tool_calls=parsed.pieces,
             token_ids=tuple(self.token_ids[told:]),
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
@@ -179,6 +202,17 @@ class Answer:
             timings=self.timings if self.done else None,
             notices=self._notices if self.done else (),
         )
+
+    def _parse(self, text: str) -> Parsed:
+        """Split new text into content and pieces of calls."""
+        calls = self._calls
+        if calls is None:
+            return Parsed(text)
+        parsed = calls.feed(text)
+        if not self.done:
+            return parsed
+        rest = calls.finish()
+        return Parsed(parsed.content + rest.content, (*parsed.pieces, *rest.pieces))
 
     def _logprobs_from(self, start: int) -> tuple[TokenLogprob, ...] | None:
         if self._request.params.logprobs is None:

@@ -18,6 +18,7 @@ from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.select import make_attention
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.faults import empty_device_cache
+from aquila2_runtime.engine.heap import keep_freed_memory
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.runner import Runner
 from aquila2_runtime.engine.sampler import Sampler
@@ -124,6 +125,8 @@ def _build(
         if placement.device.type == "cuda":
             # Of this thread alone; kernels are launched where it points.
             torch.cuda.set_device(placement.device)
+        else:
+            keep_freed_memory()
         model = load_weights(
             resolved.path,
             config,

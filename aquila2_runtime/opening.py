@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.checkpoint.config import read_config
@@ -66,6 +67,8 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
     if model is None:
         msg = "a use that was just acquired has its model"
         raise RuntimeError(msg)
+    # Every use of a model shares its tokenizer, and with it what was compiled over its vocabulary.
+    prompts = dataclasses.replace(prompts, tokenizer=model.tokenizer)
     return use, prompts, _info(options, resolved, prompts, model)
 
 

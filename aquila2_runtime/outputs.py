@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from aquila2_runtime.tool_parser import InvalidToolCall, ToolCallPiece
+from aquila2_runtime.tools import ToolCall
+
 
 class FinishReason(enum.StrEnum):
     """Why an answer ended."""
@@ -77,6 +80,9 @@ class Delta:
 
     Attributes:
         text: New text; never half a character.
+        content: What of the text is no tool call: all of it where no tools are given. An opening
+            is held back until it is certain.
+        tool_calls: What was written of tool calls since the delta before.
         token_ids: The ids that arrived since the delta before.
         finish_reason: None until the last delta.
         stop_reason: The stop string or stop id that ended the answer; None for end of text.
@@ -88,6 +94,8 @@ class Delta:
     """
 
     text: str = ""
+    content: str = ""
+    tool_calls: tuple[ToolCallPiece, ...] = ()
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
@@ -109,6 +117,9 @@ class CompletionOutput:
         finish_reason: Why it ended.
         stop_reason: The stop string or stop id that ended it; None for end of text.
         logprobs: One entry per id when asked for.
+        content: The text before the tool calls; all of the text where no tools are given.
+        tool_calls: The calls in the text, where tools are given.
+        invalid_tool_calls: What begins like a call and is none, as in an aborted answer.
     """
 
     index: int = 0
@@ -117,6 +128,14 @@ class CompletionOutput:
     finish_reason: FinishReason
     stop_reason: str | int | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    content: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Without tools all of the text is content."""
+        if self.content is None:
+            object.__setattr__(self, "content", self.text)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +167,22 @@ class RequestOutput:
     def text(self) -> str:
         """The first answer's text."""
         return self.choices[0].text
+
+    @property
+    def content(self) -> str:
+        """The first answer's text before its tool calls."""
+        content = self.choices[0].content
+        return self.text if content is None else content
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The first answer's tool calls."""
+        return self.choices[0].tool_calls
+
+    @property
+    def invalid_tool_calls(self) -> tuple[InvalidToolCall, ...]:
+        """What in the first answer begins like a tool call and is none."""
+        return self.choices[0].invalid_tool_calls
 
     @property
     def token_ids(self) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from aquila2_runtime.fitting import Window, fit_messages, refuse_hopeless
 from aquila2_runtime.shown import shown
 from aquila2_runtime.templates import TEMPLATES, Template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
+from aquila2_runtime.tools import Tool, tools_text
 
 MAX_MESSAGES: Final = 10_000
 
@@ -59,6 +60,7 @@ class PromptMaker:
         *,
         room: int = 1,
         least: int | None = None,
+        tools: Sequence[Tool] = (),
     ) -> Prompt:
         """Render a conversation.
 
@@ -68,6 +70,7 @@ class PromptMaker:
             room: Tokens to leave for the answer when shortening.
             least: Tokens the answer must have, where shortening cannot leave ``room``; None is
                 ``room``.
+            tools: Shown behind the system text.
 
         Raises:
             TemplateError: The checkpoint has no chat template.
@@ -75,14 +78,23 @@ class PromptMaker:
             ContextOverflowError: The conversation is too long.
         """
         checked = self._check(messages)
+        shown = tools_text(tools)
         if fit is None:
             refuse_hopeless(
-                sum(len(message.content) for message in checked), self.tokenizer, self.max_model_len
+                len(shown) + sum(len(message.content) for message in checked),
+                self.tokenizer,
+                self.max_model_len,
             )
-            return self._render(checked)
+            return self._render(checked, shown)
         window = Window(self.max_model_len, room, room if least is None else least)
-        kept, notices = fit_messages(checked, self._count, window, fit, tokenizer=self.tokenizer)
-        prompt = self._render(kept)
+        kept, notices = fit_messages(
+            checked,
+            lambda some: len(self._render(some, shown).token_ids),
+            window,
+            fit,
+            tokenizer=self.tokenizer,
+        )
+        prompt = self._render(kept, shown)
         return Prompt(prompt.token_ids, (*notices, *prompt.notices))
 
     def text(self, text: object) -> Prompt:
@@ -148,7 +160,7 @@ class PromptMaker:
                 )
         return list(messages)
 
-    def _render(self, messages: Sequence[Message]) -> Prompt:
+    def _render(self, messages: Sequence[Message], shown: str) -> Prompt:
         if self.template is None:
             raise TemplateError(
                 f"No chat template is known for {self.model}.",
@@ -160,13 +172,11 @@ class PromptMaker:
         rendered = render_messages(
             messages,
             self.template,
+            tools_text=shown,
             trailing_space=self.trailing_space,
             strict_markers=self.strict_markers,
         )
         return Prompt(tuple(self.tokenizer.encode_parts(rendered.parts)), rendered.notices)
-
-    def _count(self, messages: Sequence[Message]) -> int:
-        return len(self._render(messages).token_ids)
 
     def _bad_id(self, position: int, token_id: object) -> NoReturn:
         raise InvalidPromptError(

@@ -10,9 +10,11 @@ from aquila2_runtime.keywords import reject_unknown
 from aquila2_runtime.load_options import ADAPTER_NAME, Progress
 from aquila2_runtime.sampling import MAX_NEW_TOKENS
 from aquila2_runtime.shown import shown
+from aquila2_runtime.tools import Tool, check_tools
 
 FITS: Final = ("drop_oldest", "middle")
 MAX_SALT_CHARACTERS: Final = 256
+MAX_TOOL_NAME: Final = 64  # characters, see Tool
 MAX_TIMEOUT: Final = 1e9  # seconds, some thirty years; larger integers do not fit a float
 
 
@@ -30,6 +32,9 @@ class RequestOptions:
             left of the context. Unlike ``max_tokens`` it gives way to a long prompt.
         progress: Called with "prefill", prompt tokens read and prompt tokens in all, in the thread
             that reads the answer, while a prompt takes more than one step to read.
+        tools: What may be called; none by default. Checked, and kept as a tuple.
+        tool_choice: "auto" (what None means), "any", "none", or the name of a tool.
+        parallel_tool_calls: Whether an answer may hold several calls.
 
     Raises:
         InvalidRequestError: A value has a wrong type or lies outside its range.
@@ -41,6 +46,9 @@ class RequestOptions:
     timeout: float | None = None
     answer_limit: int | None = None
     progress: Progress | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
+    parallel_tool_calls: bool = True
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -64,6 +72,22 @@ class RequestOptions:
             _fail("answer_limit", limit, allowed)
         if self.progress is not None and not callable(self.progress):
             _fail("progress", self.progress, "a function of (stage, done, total) or None")
+        object.__setattr__(self, "tools", check_tools(self.tools))
+        choice = self.tool_choice
+        if choice is not None and not (isinstance(choice, str) and len(choice) <= MAX_TOOL_NAME):
+            _fail("tool_choice", self.tool_choice, "'auto', 'any', 'none', a tool's name or None")
+        if not isinstance(self.parallel_tool_calls, bool):
+            _fail("parallel_tool_calls", self.parallel_tool_calls, "True or False")
+
+    def refuse_tools(self) -> None:
+        """Refuse what only conversations have.
+
+        Raises:
+            InvalidRequestError: Something about tools is asked for.
+        """
+        for name in ("tools", "tool_choice"):
+            if getattr(self, name):
+                _fail(name, getattr(self, name), "left out: only conversations have tools")
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> RequestOptions:

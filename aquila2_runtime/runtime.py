@@ -19,6 +19,7 @@ from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.loaded import Loaded
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.submission import Submission, submit_one
+from aquila2_runtime.tools import Tool, check_tools
 
 if TYPE_CHECKING:
     from aquila2_runtime.outputs import Delta, RequestOutput
@@ -85,9 +86,12 @@ class Aquila2Runtime(Loaded):
                 prefixes), ``timeout`` (seconds), ``answer_limit`` (most new tokens where
                 ``max_tokens`` is None), ``adapter`` (the name of a loaded one), ``progress``
                 (called with "prefill", tokens read and tokens in all, in the thread that reads
-                the answer, while a prompt takes more than one step to read). See
-                ``RequestOptions``. Where ``max_tokens`` is None, ``fit`` keeps a quarter of the
-                context for the answer, or ``answer_limit`` if that is less.
+                the answer, while a prompt takes more than one step to read), ``tools``
+                (a list of ``Tool``), ``tool_choice`` ("auto", "any", "none" or a tool's name,
+                which is then called once; "auto" if left out) and ``parallel_tool_calls``
+                (False allows one call). See ``RequestOptions``. Where ``max_tokens`` is None,
+                ``fit`` keeps a quarter of the context for the answer, or ``answer_limit`` if that
+                is less.
 
         Raises:
             InvalidRequestError: The request is wrong; nothing was computed.
@@ -236,15 +240,19 @@ class Aquila2Runtime(Loaded):
 
     # Looking
 
-    def render(self, messages: Sequence[Message]) -> list[int]:
-        """Return the exact ids the model sees for a conversation."""
-        return list(self._prompts.chat(messages).token_ids)
+    def render(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None
+    ) -> list[int]:
+        """Return the exact ids the model sees for a conversation and the tools it may call."""
+        return list(self._prompts.chat(messages, tools=check_tools(tools)).token_ids)
 
-    def count_tokens(self, text_or_messages: str | Sequence[Message]) -> int:
-        """Count a text's tokens, or those of a rendered conversation."""
+    def count_tokens(
+        self, text_or_messages: str | Sequence[Message], *, tools: Sequence[Tool] | None = None
+    ) -> int:
+        """Count a text's tokens, or those of a conversation as ``render`` returns it."""
         if isinstance(text_or_messages, str):
             return len(self.tokenizer.encode_ordinary(text_or_messages))
-        return len(self._prompts.chat(text_or_messages).token_ids)
+        return len(self.render(text_or_messages, tools=tools))
 
     # Inner steps
 

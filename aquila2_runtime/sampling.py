@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidSamplingParamsError
+from aquila2_runtime.grammar.constraints import KINDS, Constraint
 from aquila2_runtime.keywords import reject_unknown
 
 MAX_N: Final = 64
@@ -53,6 +54,9 @@ class SamplingParams:
         logprobs: None for none; k for the chosen token's log-probability and the k likeliest
             (before penalties, temperature and truncation).
         prompt_logprobs: The same for every prompt token but the first.
+        constraint: What the answer must be: ``JsonSchema``, ``AnyJson``, ``Regex``, ``Choice`` or
+            ``LarkGrammar``. It goes before ``min_tokens``, and stop strings and stop ids do not
+            apply.
 
     Raises:
         InvalidSamplingParamsError: A field has a wrong type or lies outside its range.
@@ -76,6 +80,7 @@ class SamplingParams:
     n: int = 1
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         """Check every field and bring sequences into their stored form (tuples, a dict)."""
@@ -102,6 +107,9 @@ class SamplingParams:
         _whole("n", self.n, 1, MAX_N)
         _whole("logprobs", self.logprobs, 0, MAX_LOGPROBS, optional=True)
         _whole("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS, optional=True)
+        _check_constraint(self.constraint)
+        if self.constraint is not None and self.ignore_eos:
+            _fail("ignore_eos", True, "False under a constraint, which ends the answer itself")
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> SamplingParams:
@@ -187,6 +195,12 @@ def _bias(value: object) -> dict[int, float] | None:
         _whole("logit_bias key", key, 0, 2**31 - 1)
         checked[key] = _number("logit_bias value", bias, -100.0, 100.0)
     return checked
+
+
+def _check_constraint(value: object) -> None:
+    if value is not None and not isinstance(value, KINDS):
+        names = ", ".join(kind.__name__ for kind in KINDS)
+        _fail("constraint", value, f"one of {names}, or None")
 
 
 def _stops(value: object) -> tuple[str, ...]:

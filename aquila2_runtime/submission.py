@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from aquila2_runtime.demands import Demands
 from aquila2_runtime.engine.base import Engine, EngineRequest
 from aquila2_runtime.errors import InvalidRequestError, InvalidSamplingParamsError
 from aquila2_runtime.generation import Answer
@@ -17,6 +18,7 @@ from aquila2_runtime.reading import Teller, tellers
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.shown import shown
+from aquila2_runtime.tool_parser import ToolCallParser
 
 if TYPE_CHECKING:
     from aquila2_runtime.conversation import Message
@@ -41,6 +43,7 @@ class Submission:
         adapter: The engine's key of the adapter; None for the base model.
         timeout: Seconds; None for no limit.
         progress: Called while long prompts are read; None for never.
+        demands: What the answer must look like.
     """
 
     prompt: Prompt
@@ -50,6 +53,7 @@ class Submission:
     cache_key: tuple[str, ...]
     adapter: str | None
     timeout: float | None
+    demands: Demands
     progress: Progress | None = None
 
     @classmethod
@@ -79,9 +83,14 @@ class Submission:
         _check_ids(checked, tokenizer.n_vocab)
         adapter = _adapter_key(options.adapter, prompts.adapters)
         if messages is not None:
+            demands = Demands.of(tokenizer, checked, options)
             room, least = _answer_room(checked, options, prompts.max_model_len)
-            prompt = prompts.chat(messages, options.fit, room=room, least=least)
+            prompt = prompts.chat(
+                messages, options.fit, room=room, least=least, tools=demands.shown
+            )
         else:
+            options.refuse_tools()
+            demands = Demands.of(tokenizer, checked, options)
             if options.fit is not None:
                 raise InvalidRequestError(
                     "fit shortens conversations; plain text and ids are never shortened.",
@@ -98,7 +107,9 @@ class Submission:
             )
         if checked.max_tokens is None and options.answer_limit is not None:
             room = min(room, max(options.answer_limit, checked.min_tokens))
-        stop_ids = frozenset(checked.stop_ids)
+        demands.check_room(room)
+        prompt = dataclasses.replace(prompt, notices=(*prompt.notices, *demands.notices))
+        stop_ids = frozenset(checked.stop_ids) if demands.grammar is None else frozenset()
         if not checked.ignore_eos:
             # A control id in an answer means that the turn is over, whichever it is.
             stop_ids |= {tokenizer.eos_token_id, *tokenizer.control_ids.values()}
@@ -111,6 +122,26 @@ class Submission:
             adapter=adapter,
             timeout=options.timeout,
             progress=options.progress,
+            demands=demands,
+        )
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The stop strings that apply."""
+        return self.params.stop_strings if self.demands.free_text else ()
+
+    def answer(
+        self, tokenizer: Aquila2Tokenizer, request: EngineRequest, teller: Teller | None
+    ) -> Answer:
+        """What reads one of the engine's requests; ``teller`` hears how far its prompt is read."""
+        tools = self.demands.tools
+        return Answer(
+            tokenizer,
+            request,
+            self.prompt.notices,
+            teller,
+            stop=self.stop_strings,
+            calls=ToolCallParser([tool.name for tool in tools]) if tools else None,
         )
 
     def engine_requests(
@@ -144,10 +175,11 @@ class Submission:
                 adapter=self.adapter,
                 deadline=deadline,
                 # Stop strings are found by the reader, who must then see every token at once.
-                quiet=not (read_along or params.stop_strings or self.progress is not None),
+                quiet=not (read_along or self.stop_strings or self.progress is not None),
                 bell=bell,
                 # Of n answers to one prompt, the first tells.
                 tell_prefill=self.progress is not None and index == 0,
+                constraint=self.demands.state(self.max_tokens),
             )
             for index in range(params.n)
         ]
@@ -172,18 +204,7 @@ def submit_one(
         tokenizer.eos_token_id, began=time.monotonic(), read_along=True
     )
     (teller,) = tellers(submission.progress, [len(submission.prompt.token_ids)])
-    return engine.submit(request), answer_to(request, submission, tokenizer, teller)
-
-
-def answer_to(
-    request: EngineRequest,
-    submission: Submission,
-    tokenizer: Aquila2Tokenizer,
-    teller: Teller | None,
-) -> Answer:
-    """What reads one of a submission's requests."""
-    tells = teller if request.tell_prefill else None
-    return Answer(tokenizer, request, submission.prompt.notices, tells)
+    return engine.submit(request), submission.answer(tokenizer, request, teller)
 
 
 def _answer_room(

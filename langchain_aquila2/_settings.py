@@ -224,7 +224,7 @@ class Aquila2Settings(BaseModel):
         return {**{name: getattr(self, name) for name in sorted(names)}, "runtime": loaded}
 
 
-_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs"}))
+_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"constraint", "prompt_logprobs"}))
 VERSION: Final = __version__
 
 

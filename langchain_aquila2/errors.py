@@ -23,6 +23,10 @@ class InvalidSamplingParamsError(ours.InvalidSamplingParamsError, core.ModelInva
     """The runtime's error of this name, also LangChain's ``ModelInvalidRequestError``."""
 
 
+class InvalidConstraintError(ours.InvalidConstraintError, core.ModelInvalidRequestError):
+    """The runtime's error of this name, also LangChain's ``ModelInvalidRequestError``."""
+
+
 class InvalidPromptError(ours.InvalidPromptError, core.ModelInvalidRequestError):
     """The runtime's error of this name, also LangChain's ``ModelInvalidRequestError``."""
 
@@ -128,6 +132,7 @@ TWINS: Final[dict[type[ours.Aquila2Error], type[ours.Aquila2Error]]] = {
     ours.Aquila2Error: Aquila2Error,
     ours.InvalidRequestError: InvalidRequestError,
     ours.InvalidSamplingParamsError: InvalidSamplingParamsError,
+    ours.InvalidConstraintError: InvalidConstraintError,
     ours.InvalidPromptError: InvalidPromptError,
     ours.UnsupportedContentError: UnsupportedContentError,
     ours.ContextOverflowError: ContextOverflowError,

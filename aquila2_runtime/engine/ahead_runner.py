@@ -10,8 +10,8 @@ ended meanwhile has cost one row of it, and nothing else, because
   own when the step was launched, and everything launched later is computed later.
 
 Requests that a static step cannot serve (penalties, biases, masks, log-probabilities, drafts,
-adapters), and prompts, run as they do in ``Runner``, in the same step. So do requests that share so
-long a prefix that reading it once saves more time than launching a step piece by piece costs.
+adapters), and prompts, run as they do in ``Runner``, in the same step. So do requests that share
+so long a prefix that reading it once saves more time than launching a step piece by piece costs.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from aquila2_runtime.outputs import FinishReason
 from aquila2_runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:
+    from aquila2_runtime.engine.constraint import TokenConstraint
     from aquila2_runtime.engine.handle import RequestHandle
 
 
@@ -31,6 +32,7 @@ class EngineRequest:
         quiet: Wake the reader only at the end (nobody reads along).
         bell: Rung at every wake; lets one reader wait for many requests.
         tell_prefill: Tell the reader how far the prompt is read, where that takes several steps.
+        constraint: Which ids may come next; the engine's own from submission on.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -45,6 +47,7 @@ class EngineRequest:
     quiet: bool = False
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
     tell_prefill: bool = False
+    constraint: TokenConstraint | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Request:
         num_cached: Prompt tokens found in the prefix cache at its first admission.
         sample_row: The sampler's state; made by the runner at first use.
         drafter: Guesses its next ids where speculation is on.
+        awaited: While it waits for another request to compute its prefix: which, and how far.
     """
 
     def __init__(self, request_id: int, spec: EngineRequest, mailbox: Mailbox) -> None:
@@ -48,6 +49,7 @@ class Request:
         self.num_cached: int | None = None
         self.sample_row: SampleRow | None = None
         self.drafter = Drafter()
+        self.awaited: tuple[Request, int] | None = None
         self.prompt_logprobs: list[IdLogprob] = []
         self._submitted = time.monotonic()
         self._started: float | None = None
@@ -90,6 +92,10 @@ class Request:
             self.mailbox.start(Started(self.num_cached or 0, queued, now - self._submitted))
         self.token_ids.append(token_id)
         self.mailbox.put(token_id, logprob)
+        constraint = self.spec.constraint
+        if constraint is not None and constraint.ended:
+            # Nothing can follow, so the end-of-text id need not be waited for.
+            return Finished(FinishReason.LENGTH if constraint.cut else FinishReason.STOP)
         if token_id in self.spec.stop_ids and self.num_generated > self.spec.params.min_tokens:
             own = None if token_id == self.spec.eos_token_id else token_id
             return Finished(FinishReason.STOP, own)

@@ -55,7 +55,10 @@ class Runner:
         self._attention = attention
         self._sampler = sampler
         self.planner = Planner(
-            attention.cache.block_size, decoder.device, cascades=attention.cascades
+            attention.cache.block_size,
+            decoder.device,
+            cascades=attention.cascades,
+            masks=not attention.reads_lengths,
         )
 
     @torch.inference_mode()
@@ -109,7 +112,7 @@ class Runner:
         if request.sample_row is None:
             spec = request.spec
             request.sample_row = SampleRow.create(
-                spec.params, spec.seed, spec.prompt_token_ids, spec.stop_ids
+                spec.params, spec.seed, spec.prompt_token_ids, spec.stop_ids, spec.constraint
             )
         return request.sample_row
 

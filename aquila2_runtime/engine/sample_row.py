@@ -12,6 +12,8 @@ from aquila2_runtime.sampling import SamplingParams
 if TYPE_CHECKING:
     import torch
 
+    from aquila2_runtime.engine.constraint import TokenConstraint
+
 
 @dataclasses.dataclass(slots=True)
 class SampleRow:
@@ -24,6 +26,7 @@ class SampleRow:
         counts: How often each id occurs in the answer; empty unless a penalty needs it.
         stop_ids: Every id that ends the answer; barred until ``min_tokens``.
         step: Tokens of the answer so far.
+        constraint: Which ids may come next; None for all.
         prompt_index: ``prompt_ids`` on the device; made by the penalties at first use.
     """
 
@@ -33,6 +36,7 @@ class SampleRow:
     counts: dict[int, int]
     stop_ids: tuple[int, ...] = ()
     step: int = 0
+    constraint: TokenConstraint | None = None
     prompt_index: torch.Tensor | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -42,15 +46,18 @@ class SampleRow:
         seed: int,
         prompt_token_ids: Sequence[int],
         stop_ids: Collection[int] | None = None,
+        constraint: TokenConstraint | None = None,
     ) -> Self:
         """Begin an answer; without ``stop_ids`` those of the parameters are the only ones."""
         seen = frozenset(prompt_token_ids) if params.repetition_penalty != 1.0 else frozenset()
         ends = params.stop_ids if stop_ids is None else tuple(sorted(stop_ids))
-        return cls(params, seed, seen, {}, ends)
+        return cls(params, seed, seen, {}, ends, constraint=constraint)
 
     def append(self, token_id: int) -> None:
         """Note an accepted token."""
         self.step += 1
+        if self.constraint is not None:
+            self.constraint.advance(token_id)
         if self.penalized:
             self.counts[token_id] = self.counts.get(token_id, 0) + 1
 

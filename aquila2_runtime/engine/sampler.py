@@ -2,9 +2,10 @@
 
 What is done to a row, in order: its log-probabilities are taken from the raw logits; repetition,
 presence and frequency penalties; ``logit_bias``; ids that would end the answer before
-``min_tokens`` are barred; then the likeliest id (greedy; the lowest of equal ones), or temperature,
-top-k, top-p, min-p and a draw. A row's result depends on its own logits, parameters, seed and step,
-and on nothing else in the batch.
+``min_tokens`` are barred, and those that its constraint does not allow; then the likeliest id
+(greedy; the lowest of equal ones), or temperature, top-k, top-p, min-p and a draw. A constraint has
+the last word on what was chosen. A row's result depends on its own logits, parameters, seed, step
+and constraint, and on nothing else in the batch.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ from typing import Final
 
 import torch
 
+from aquila2_runtime.engine import masks
 from aquila2_runtime.engine.base import IdLogprob
 from aquila2_runtime.engine.logprobs import entries
 from aquila2_runtime.engine.penalties import edit
 from aquila2_runtime.engine.sample_row import SampleRow
 from aquila2_runtime.engine.truncation import draw
+from aquila2_runtime.errors import GenerationError
 
 __all__ = ["SampleRow", "Sampled", "Sampler"]
 
 _NOT_FINITE: Final = "The model's logits are not finite; its weights or number type are at fault."
-_ALL_BARRED: Final = "No token is allowed: logit_bias and min_tokens bar all of them."
+_ALL_BARRED: Final = (
+    "No token is allowed: logit_bias, min_tokens and the constraint together bar all of them."
+)
+Masks = dict[int, bytes]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,13 +69,21 @@ class Sampler:
         scores = self._decodable(logits)
         token_ids, finite = _likeliest(scores)
         failed = {index: _NOT_FINITE for index, is_finite in enumerate(finite) if not is_finite}
+        allowed = _ask(rows, failed)
         usable = [index for index in range(len(rows)) if index not in failed]
         # Two groups, so that each row's logits are copied once at most.
-        edited = [i for i in usable if rows[i].params.greedy and rows[i].edits_logits]
+        edited = [
+            i
+            for i in usable
+            if rows[i].params.greedy
+            # The likeliest id of all is the likeliest of those allowed, if it is one of them.
+            and (rows[i].edits_logits or not masks.permits(allowed.get(i), token_ids[i]))
+        ]
         drawn = [i for i in usable if not rows[i].params.greedy]
         for group in (edited, drawn):
             if group:
-                _choose_again(scores, rows, group, token_ids, failed)
+                _choose_again(scores, rows, group, allowed, token_ids, failed)
+        _settle(rows, token_ids, failed)
         for index in failed:
             token_ids[index] = -1
         return Sampled(token_ids, _describe(scores, rows, token_ids), failed)
@@ -102,10 +116,36 @@ def _likeliest(scores: torch.Tensor) -> tuple[list[int], list[bool]]:
     return both[0], [bool(is_finite) for is_finite in both[1]]
 
 
+def _ask(rows: Sequence[SampleRow], failed: dict[int, str]) -> Masks:
+    """The masks of the rows whose constraints bar any id."""
+    found: Masks = {}
+    for index, row in enumerate(rows):
+        if row.constraint is not None and index not in failed:
+            try:
+                mask = row.constraint.mask()
+            except GenerationError as error:
+                failed[index] = str(error)
+                continue
+            if mask is not None:
+                found[index] = mask
+    return found
+
+
+def _settle(rows: Sequence[SampleRow], token_ids: list[int], failed: dict[int, str]) -> None:
+    """Let the constraints have the last word."""
+    for index, row in enumerate(rows):
+        if row.constraint is not None and index not in failed:
+            try:
+                token_ids[index] = row.constraint.settle(token_ids[index])
+            except GenerationError as error:
+                failed[index] = str(error)
+
+
 def _choose_again(
     scores: torch.Tensor,
     rows: Sequence[SampleRow],
     group: Sequence[int],
+    allowed: Masks,
     token_ids: list[int],
     failed: dict[int, str],
 ) -> None:
@@ -113,6 +153,7 @@ def _choose_again(
     some = [rows[index] for index in group]
     own = scores[torch.tensor(group, device=scores.device)]
     edit(own, some)
+    masks.apply(own, [allowed.get(index) for index in group])
     chosen, finite = _likeliest(own)
     open_ = [at for at, is_finite in enumerate(finite) if is_finite]
     failed.update({group[at]: _ALL_BARRED for at in range(len(group)) if not finite[at]})

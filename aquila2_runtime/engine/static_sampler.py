@@ -52,7 +52,7 @@ def serves(row: SampleRow, width: int) -> bool:
         row: Its sampling state.
         width: Ids that can be chosen.
     """
-    if row.edits_logits or row.params.logprobs is not None:
+    if row.edits_logits or row.constraint is not None or row.params.logprobs is not None:
         return False
     return row.params.greedy or width <= PREFILTER or reach(row, width) < 2
 
@@ -92,7 +92,9 @@ def sample_static(logits: torch.Tensor, rows: StaticRows, *, drawn: bool) -> tor
     heat, limits, top_p, min_p = rows.settings.unbind(dim=1)
     weights = whole_weights(scores, heat)
     settings = torch.stack((heat, noise, limits, top_p, min_p), dim=1)
-    kept, complete = truncated(min(PREFILTER, scores.shape[1]), scores, weights, settings)
+    mass = weights.sum(dim=-1).double()
+    count = min(PREFILTER, scores.shape[1])
+    kept, complete = truncated(count, scores, settings, mass, mass)
     drawn_ids = torch.where(rows.filtered, kept, invert(weights, noise))
     known = finite & (rows.greedy | ~rows.filtered | complete)
     chosen = torch.where(rows.greedy, likeliest, drawn_ids)

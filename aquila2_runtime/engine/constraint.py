@@ -1,0 +1,45 @@
+"""TokenConstraint: what an engine asks of a constraint on one answer. It knows no text.
+
+One object belongs to one answer and is used by the engine's thread alone. For every step the
+engine takes ``mask``, chooses an id under it, lets ``settle`` have the last word, and ``advance``
+makes it part of the answer. A step that is run again after a failure asks ``mask`` and ``settle``
+again without having advanced.
+"""
+
+from __future__ import annotations
+
+import abc
+
+
+class TokenConstraint(abc.ABC):
+    """Says which ids may come next."""
+
+    @abc.abstractmethod
+    def mask(self) -> bytes | None:
+        """Return one bit per id, the lowest first, set where allowed; None allows every id.
+
+        Raises:
+            GenerationError: The constraint could not be followed within its limits.
+        """
+
+    @abc.abstractmethod
+    def settle(self, token_id: int) -> int:
+        """Return the id to take: the one chosen, or another that still lets the answer end.
+
+        Raises:
+            GenerationError: The constraint could not be followed within its limits.
+        """
+
+    @abc.abstractmethod
+    def advance(self, token_id: int) -> None:
+        """Note that a settled id was taken."""
+
+    @property
+    @abc.abstractmethod
+    def ended(self) -> bool:
+        """Whether nothing but the end of the answer can follow."""
+
+    @property
+    @abc.abstractmethod
+    def cut(self) -> bool:
+        """Whether the answer was closed because few tokens were left."""

@@ -1,0 +1,211 @@
+"""Closing: a short way from where a matcher stands to a complete answer. It knows no budget.
+
+The ways are searched shortest first, over copies of the matcher, one byte at a time; where only
+one continuation exists, all of it at once. In JSON most choices are no choices: a string that may
+end ends, an object that may close closes, and of the members only required ones are looked at
+first, because the next required one is the only one that must come. What remains are values of
+several types, numbers, and strings with a pattern.
+
+While an answer is written, most of the way that was known before stays good: a search then only
+has to reach a place from which a tail of the known way leads on.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from aquila2_runtime.errors import TokenizerError
+from aquila2_runtime.grammar.json_position import INSIDE, OUTSIDE, JsonPosition
+
+if TYPE_CHECKING:
+    from aquila2_runtime.grammar.vocabulary import Vocabulary
+
+_FEW: Final = 24
+# Where many bytes are allowed, one of these usually leads on as well as any other.
+_USUAL: Final = b'a0A-.:@/TZ1 ",}]'
+_ENDS: Final = b'"}]'
+_QUOTE: Final = b'"'[0]
+_LETTER: Final = b"a"[0]
+_LONGEST_RUN: Final = 10_002
+_SECONDS_PER_TRY: Final = 5e-5
+_BEHIND: Final = frozenset(b",}]")
+_MOST_TAILS: Final = 64
+_PROBE: Final = 16  # equal bytes: how many are allowed tells how far a pattern has got
+_ALIKE: Final = 2  # ways of equal length to what looks like the same place
+
+
+class Closing:
+    """Finds completions under one grammar.
+
+    Args:
+        vocabulary: Of the checkpoint.
+        json_text: Whether what is closed is JSON.
+        required: Names of members that are required somewhere, as JSON spells them.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, *, json_text: bool, required: Iterable[bytes] = ()
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._json = json_text
+        self._required = tuple(required)
+        units = vocabulary.units
+        self._probes = [[units[byte]] * _PROBE for byte in b"0a" if byte in units]
+
+    def find(
+        self, matcher: Any, place: JsonPosition, tries: int, known: bytes = b""
+    ) -> bytes | None:
+        """Return bytes that complete the answer, or None if none were found.
+
+        Args:
+            matcher: Where to start; it is not changed.
+            place: The same place in the JSON text.
+            tries: Continuations to look at, at most; and no more than fit a fixed time for each
+                of them, counted in this thread's own processor time.
+            known: What completed the answer before. With it the first way that is found is
+                taken, which need not be the shortest.
+        """
+        tails = self._tails(known) if self._json else []
+        found = self._search(matcher, place, tries // 4, tails, narrow=True)
+        if found is not None:
+            return found
+        return self._search(matcher, place, tries, tails, narrow=False)
+
+    def _search(
+        self,
+        matcher: Any,
+        place: JsonPosition,
+        tries: int,
+        tails: Sequence[tuple[bytes, list[int]]],
+        *,
+        narrow: bool,
+    ) -> bytes | None:
+        serial = itertools.count()
+        until = time.thread_time() + tries * _SECONDS_PER_TRY
+        ways = [(0, next(serial), b"", matcher.deep_copy(), place)]
+        seen: dict[tuple[object, ...], int] = {}
+        while ways:
+            _, _, path, here, at = heapq.heappop(ways)
+            if here.is_accepting():
+                return path
+            if at.quote == OUTSIDE:
+                for tail, tokens in tails:
+                    if here.validate_tokens(tokens) == len(tokens):
+                        return path + tail
+            forced: bytes = here.compute_ff_bytes()
+            begins = not path or (self._json and at.length == 0)
+            run = self._run(here, at) if narrow and begins and not forced else b""
+            only = forced or run
+            for step in [only] if only else self._steps(here, at, narrow=narrow):
+                tries -= 1
+                if tries < 0 or (tries % 16 == 0 and time.thread_time() > until):
+                    return None
+                ahead = here.deep_copy()
+                if not self._take(ahead, step):
+                    continue
+                there = at.after(step) if self._json else at
+                longer = path + step
+                key = self._look(ahead, there, len(longer))
+                if seen.get(key, 0) < _ALIKE:
+                    seen[key] = seen.get(key, 0) + 1
+                    heapq.heappush(ways, (len(longer), next(serial), longer, ahead, there))
+        return None
+
+    def _tails(self, known: bytes) -> list[tuple[bytes, list[int]]]:
+        """The ends of a known way that begin behind a value, the shortest first, as tokens."""
+        tokens = [*self._vocabulary.spell(known), self._vocabulary.eos_token_id]
+        if len(tokens) != len(known) + 1:
+            return []
+        tails: list[tuple[bytes, list[int]]] = []
+        place = JsonPosition()
+        # A way may begin within a string; then what is a string and what is none is exchanged.
+        for start in (place, place._replace(quote=INSIDE)):
+            at = start
+            for index, byte in enumerate(known):
+                if at.quote == OUTSIDE and byte in _BEHIND:
+                    tails.append((known[index:], tokens[index:]))
+                at = at.after(known[index : index + 1])
+        return sorted(tails, key=lambda tail: len(tail[0]))[:_MOST_TAILS]
+
+    def _run(self, matcher: Any, at: JsonPosition) -> bytes:
+        """A run of one letter after which the text may end, for strings with a least length."""
+        if self._json and (at.quote != INSIDE or at.naming):
+            return b""
+        units = self._vocabulary.units
+        if _LETTER not in units or (self._json and _QUOTE not in units):
+            return b""
+        letter = units[_LETTER]
+        end = [units[_QUOTE]] if self._json else []
+        ahead = matcher.deep_copy()
+        for count in range(_LONGEST_RUN):
+            if ahead.validate_tokens(end) == 1 if end else ahead.is_accepting():
+                return bytes((_LETTER,)) * count
+            if not ahead.consume_token(letter):
+                return b""
+        return b""
+
+    def _look(self, matcher: Any, at: JsonPosition, length: int) -> tuple[object, ...]:
+        """What tells this place from others, as far as can be seen without going on."""
+        further = tuple(matcher.validate_tokens(probe) for probe in self._probes)
+        seen = (matcher.compute_bitmask(), matcher.is_accepting(), further)
+        return (*seen, *at) if self._json else (*seen, length)
+
+    def _take(self, matcher: Any, step: bytes) -> bool:
+        if len(step) == 1 and step[0] in self._vocabulary.units:
+            return bool(matcher.consume_token(self._vocabulary.units[step[0]]))
+        try:
+            tokens = self._vocabulary.cut(step)
+        except TokenizerError:
+            return False
+        return bool(matcher.consume_tokens(tokens))
+
+    def _steps(self, matcher: Any, at: JsonPosition, *, narrow: bool) -> Iterator[bytes]:
+        mask: bytes = matcher.compute_bitmask()
+        allowed = [
+            byte
+            for byte, token_id in self._vocabulary.units.items()
+            if mask[token_id // 8] >> token_id % 8 & 1
+        ]
+        chosen: Sequence[int] = allowed
+        if self._json:
+            chosen = self._json_steps(allowed, at, narrow=narrow)
+        if len(chosen) > _FEW:
+            usual = _USUAL if narrow else range(0x80)
+            chosen = [byte for byte in usual if byte in chosen] or chosen
+        return (bytes((byte,)) for byte in chosen)
+
+    def _json_steps(
+        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bool
+    ) -> Sequence[int]:
+        if at.quote == INSIDE and at.naming:
+            return self._naming_steps(allowed, at, narrow=narrow)
+        if at.quote == INSIDE:
+            return [_QUOTE] if _QUOTE in allowed else allowed
+        if at.quote == OUTSIDE:
+            for end in _ENDS[1:]:
+                if end in allowed:
+                    return [end]
+            if at.length and b","[0] in allowed:
+                return b","
+        return allowed
+
+    def _naming_steps(
+        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bool
+    ) -> Sequence[int]:
+        word = at.word
+        ahead = {name[len(word)] for name in self._required
+                 if len(name) > len(word) and name.startswith(word)}  # fmt: skip
+        if word in self._required:
+            ahead.add(_QUOTE)
+        needed = [byte for byte in allowed if byte in ahead]
+        if needed and narrow:
+            return needed
+        if _QUOTE in allowed and len(allowed) > _FEW:
+            # Any name will do; a longer one than the one before cannot be the same.
+            before = at.frames[-1][1] if at.frames else b""
+            return b'"' if len(word) > len(before) else b"a" if _LETTER in allowed else allowed
+        return allowed
