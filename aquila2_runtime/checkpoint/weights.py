@@ -8,6 +8,7 @@ settings, other weights) can have any effect.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -206,6 +207,8 @@ def _quantization(name: str | None, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
     if name == "int8":
+        # Said once per matrix product, thousands of times an answer.
+        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -215,17 +218,21 @@ def _quantization(name: str | None, dtype: torch.dtype) -> Any:
     )
 
 
+def _is_no_cast(record: logging.LogRecord) -> bool:
+    return not record.msg.startswith("MatMul8bitLt: inputs will be cast")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' bars and reports off the terminal; all they say is checked here."""
-    from transformers.utils import logging
+    from transformers.utils import logging as reports
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level, bars = reports.get_verbosity(), reports.is_progress_bar_enabled()
+    reports.set_verbosity_error()
+    reports.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        reports.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            reports.enable_progress_bar()
