@@ -134,14 +134,16 @@ class BlockPool:
         blocks: list[int],
         nodes: list[int],
         cache_key: tuple[str, ...],
-    ) -> None:
-        """Enter a request's newly full blocks into the index.
+    ) -> list[int]:
+        """Enter a request's newly full blocks into the index; extends ``nodes`` in place.
 
-        Extends ``nodes`` in place. A block that the index has already (two requests computed the
-        same side by side) is given back, and its place in ``blocks`` taken by the one it has.
+        Returns:
+            The request's blocks from now on. Where the index has one of them already (two requests
+            computed the same side by side), this one was given back and that one is held instead;
+            it is then another list, so that whoever keeps a copy can tell.
         """
         if not self.prefix_cache:
-            return
+            return blocks
         size = self.block_size
         for index in range(len(nodes), num_computed // size):
             parent: int | tuple[str, ...] = nodes[index - 1] if index else cache_key
@@ -157,8 +159,9 @@ class BlockPool:
             elif (known := self._node_block[node]) != blocks[index]:
                 self.hold([known])
                 self.release([blocks[index]])
-                blocks[index] = known
+                blocks = [*blocks[:index], known, *blocks[index + 1 :]]
             nodes.append(node)
+        return blocks
 
     def clear(self) -> None:
         """Forget every reusable prefix; blocks that are held stay held."""

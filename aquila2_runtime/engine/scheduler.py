@@ -125,7 +125,7 @@ class Scheduler:
         """Note that a scheduled chunk has run; its full blocks become reusable."""
         request = item.request
         request.num_computed = item.start + item.count
-        self.pool.enter(
+        request.blocks = self.pool.enter(
             request.token_ids,
             request.num_computed,
             request.blocks,

@@ -47,6 +47,25 @@ def test_generate_prints_what_the_runtime_answers(
     assert "Traceback" not in done.stderr
 
 
+def test_generate_holds_the_answer_to_a_form(
+    aquila2: Run, demo_flags: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text('{"properties": {"a": {"type": "integer"}}, "required": ["a"]}', "utf-8")
+    flags = [*demo_flags, "--max-tokens", "40", "-q"]
+    done = aquila2("generate", QUESTION, "--json-schema", str(path), *flags)
+    assert list(json.loads(done.stdout)) == ["a"], done.stderr
+    done = aquila2("generate", QUESTION, "--choice", "是", "--choice", "否", *flags)
+    assert done.stdout in ("是\n", "否\n")
+    done = aquila2("generate", QUESTION, "--regex", "[0-9]{3}", *flags)
+    assert len(done.stdout) == 4 and done.stdout[:3].isdigit()
+    both = aquila2("generate", QUESTION, "--regex", "a", "--choice", "a", *flags)
+    assert both.returncode == 2 and "--choice exclude" in both.stderr
+    path.write_text("{", "utf-8")
+    broken = aquila2("generate", QUESTION, "--json-schema", str(path), *flags)
+    assert broken.returncode == 2 and "holds no JSON" in broken.stderr
+
+
 def test_generate_json_is_one_object_with_everything(
     aquila2: Run, demo_flags: list[str], demo_runtime: Aquila2Runtime, tmp_path: Path
 ) -> None:

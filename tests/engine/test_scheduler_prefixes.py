@@ -151,7 +151,7 @@ def test_a_preempted_request_finds_its_own_blocks_again() -> None:
 
 
 def test_leaves_go_before_their_parents_and_old_documents_before_new_ones() -> None:
-    model = _model(blocks=40, max_step_tokens=100)
+    model = _model(blocks=30, max_step_tokens=100)
     pool = model.scheduler.pool
     old, new = [1] * 20, [2] * 20
     _run(model, [make_request(1, [*old, 3, 4, 5, 6], max_tokens=1)])

@@ -75,6 +75,7 @@ class RunAttention(Attention):
     """
 
     name: ClassVar[str] = "runs"
+    reads_lengths: ClassVar[bool] = True
     cascades: ClassVar[bool] = True
 
     def __init__(self, cache: PagedKVCache) -> None:
