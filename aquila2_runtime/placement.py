@@ -13,6 +13,7 @@ from aquila2_runtime.checkpoint.memory import (
     kv_token_bytes,
 )
 from aquila2_runtime.engine.attention.select import choose_attention
+from aquila2_runtime.engine.linear import packing_of
 from aquila2_runtime.engine.static_step import bucket_sizes
 from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
 
@@ -74,6 +75,7 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
     reasons: dict[str, str] = {}
     device, reasons["device"] = _device(options.device)
     dtype, reasons["dtype"] = _dtype(options, config, device)
+    reasons["weights"] = _layout(options, device, dtype)
     kv_dtype, reasons["kv_cache_dtype"] = _kv_dtype(options, device, dtype)
     attention, reasons["attention"] = choose_attention(
         options.attention,
@@ -226,6 +228,16 @@ def _dtype(
     return torch.bfloat16, "the checkpoint's own" if config.torch_dtype == "bfloat16" else (
         "half the memory of float32"
     )
+
+
+def _layout(options: LoadOptions, device: torch.device, dtype: torch.dtype) -> str:
+    """In which form the projections' weights are held, and why."""
+    if options.quantization is not None:
+        return f"{options.quantization}, asked for"
+    if device.type != "cpu":
+        return "plain, as CUDA's products read them"
+    obstacle = packing_of(dtype)
+    return "packed for oneDNN" if obstacle is None else f"plain: {obstacle}"
 
 
 def _kv_dtype(

@@ -80,7 +80,14 @@ class Sampler:
             and (rows[i].edits_logits or not masks.permits(allowed.get(i), token_ids[i]))
         ]
         drawn = [i for i in usable if not rows[i].params.greedy]
-        for group in (edited, drawn):
+        # Rows that nothing is done to are drawn from as they are.
+        plain = [i for i in drawn if i not in allowed and not rows[i].edits_logits]
+        if plain:
+            own = scores if len(plain) == len(rows) else scores[_places(plain, scores)]
+            ids = draw(own, [rows[i] for i in plain]).tolist()
+            for index, token_id in zip(plain, ids, strict=True):
+                token_ids[index] = token_id
+        for group in (edited, [i for i in drawn if i not in plain]):
             if group:
                 _choose_again(scores, rows, group, allowed, token_ids, failed)
         _settle(rows, token_ids, failed)
@@ -102,6 +109,10 @@ class Sampler:
 
     def _decodable(self, logits: torch.Tensor) -> torch.Tensor:
         return logits[:, : self.n_decodable].float()
+
+
+def _places(indices: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(indices, device=scores.device)
 
 
 def _likeliest(scores: torch.Tensor) -> tuple[list[int], list[bool]]:
