@@ -60,7 +60,8 @@ class Measure:
         }
 
     def _latency(self) -> dict[str, float]:
-        firsts, between = [], []
+        firsts: list[float] = []
+        between: list[float] = []
         for _ in range(self._rounds):
             started = last = time.perf_counter()
             times = []
@@ -90,7 +91,8 @@ class Measure:
 
     def _prefix(self) -> dict[str, float]:
         """The first token after a long document, and again after another question on it."""
-        cold, warm = [], []
+        cold: list[float] = []
+        warm: list[float] = []
         question = 16
         length = max(self._runtime.info.max_model_len // 2 - question, 1)
         for _ in range(self._rounds):
