@@ -105,6 +105,14 @@ def _build(
         progress("checking", 0, None)
     # Everything that can be known without reading a weight is checked before one is read.
     files = verify_weights(resolved.path, config, allow_pickle=options.allow_pickle)
+    if config.packing is not None:
+        _log.warning(
+            "%s holds %s weights: they are unpacked into %s as they are loaded, which takes that "
+            "much memory. quantization=\"nf4\" packs them again.",
+            resolved.name,
+            config.packing.label,
+            options.quantization or type_name(placement.dtype),
+        )
     needed = estimate(options, config, placement, max_model_len)
     _log.info("%s needs on %s:\n%s", resolved.name, placement.device, needed.table())
     for name in ("attention", "cuda_graphs"):

@@ -33,7 +33,7 @@ def figure(name: str, vocab_size: int, seed: int, *, scale: int = 1) -> list[Wor
         scale: Divides the tokens of "single"; large models need fewer for a steady figure.
     """
     lengths = random.Random(0)  # the same shapes in every round
-    ids = random.Random(seed)
+    ids = random.Random(f"{name} {seed}")
 
     def prompt(length: int) -> list[int]:
         return [ids.randrange(FIRST_ID, vocab_size - 100) for _ in range(length)]

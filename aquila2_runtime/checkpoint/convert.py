@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
 from aquila2_runtime.checkpoint.shard_writer import index_of, item_bytes, split, write_shard
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
-from aquila2_runtime.errors import InvalidLoadOptionError, WeightsError
+from aquila2_runtime.errors import ConfigError, InvalidLoadOptionError, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,13 @@ def convert_checkpoint(
         CheckpointError: A file of the source is wrong, or a number does not fit the new type.
     """
     config = read_config(source)
+    if config.packing is not None:
+        raise ConfigError(
+            f"{source.name} holds {config.packing.label} weights, which are not converted.",
+            parameter="quantization_config",
+            value=config.packing.method,
+            hint="Convert the unquantized checkpoint; this one loads as it is.",
+        )
     files = verify_weights(source, config, allow_pickle=allow_pickle)
     chosen = _dtype(dtype, config)
     if destination.exists() or destination.is_symlink():

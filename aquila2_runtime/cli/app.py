@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aquila2_runtime.cli.bench import bench
 from aquila2_runtime.cli.chat import chat
 from aquila2_runtime.cli.convert import convert
 from aquila2_runtime.cli.doctor import doctor
@@ -27,6 +28,7 @@ app.command()(generate)
 app.command()(download)
 app.command()(convert)
 app.command()(doctor)
+app.command()(bench)
 
 
 def _version(wanted: bool) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from aquila2_runtime import Tool, ToolCall
+from aquila2_runtime import FinishReason, SamplingParams, Tool, ToolCall, ToolCallParser
+from aquila2_runtime.engine.base import Chunk, EngineRequest, Finished
 from aquila2_runtime.errors import GenerationError
+from aquila2_runtime.generation import Answer
 from aquila2_runtime.grammar.calls import call_grammar
 from aquila2_runtime.grammar.compiler import compiler_for
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
@@ -86,6 +88,37 @@ def test_a_call_that_begins_anywhere_is_complete_or_does_not_begin(
     for call in calls:
         assert call.name == "now" or isinstance(call.arguments["q"], str)
     assert len(calls) <= 1 or seed % 2 == 0
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("stop", ["}", "find", '>{"', "<tool"])
+def test_stop_strings_end_text_and_never_a_call(
+    tokenizer: Aquila2Tokenizer, stop: str, at_once: bool
+) -> None:
+    """Read id by id or all at once: the calls' parser may see the text later than it is written."""
+    call = ToolCall("find", {"q": "a } b"})
+    ids = tokenizer.encode_ordinary(f"Let me look.\n{call.text}")
+    params = SamplingParams(stop=[stop])
+    request = EngineRequest(
+        prompt_token_ids=(1,),
+        params=params,
+        max_tokens=200,
+        seed=0,
+        stop_ids=frozenset(),
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    answer = Answer(tokenizer, request, stop=params.stop_strings, calls=ToolCallParser())
+    chunks = [ids] if at_once else [[token_id] for token_id in ids]
+    for some in chunks:
+        if not answer.done:
+            answer.feed(Chunk(token_ids=some))
+    if not answer.done:
+        answer.feed(Chunk(finished=Finished(FinishReason.STOP)))
+    output = answer.output()
+    if stop == "<tool":
+        assert (output.text, output.tool_calls) == ("Let me look.\n", ())
+    else:
+        assert (output.content, output.tool_calls) == ("Let me look.", (call,))
 
 
 def test_no_call_begins_where_none_is_allowed(tokenizer: Aquila2Tokenizer) -> None:

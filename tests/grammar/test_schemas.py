@@ -112,9 +112,14 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield runtime
 
 
-def test_an_untrained_model_follows_schemas_in_mixed_batches(untrained: Aquila2Runtime) -> None:
+@pytest.mark.parametrize(
+    "seeds", [range(100, 112), pytest.param(range(ALL), marks=pytest.mark.slow)], ids=len
+)
+def test_an_untrained_model_follows_schemas_in_mixed_batches(
+    untrained: Aquila2Runtime, seeds: range
+) -> None:
     """Greedy and sampled, tight and loose, together in the batches that come of it."""
-    schemas = [random_schema(seed) for seed in range(100, 112)]
+    schemas = [random_schema(seed) for seed in seeds]
     params = []
     for at, schema in enumerate(schemas):
         compiled = compiler_for(untrained.tokenizer).compile(JsonSchema(schema))

@@ -12,6 +12,7 @@ import pytest
 
 from aquila2_runtime import Aquila2Runtime, SamplingParams
 from aquila2_runtime import placement as placements
+from aquila2_runtime.engine.base import EngineStats
 from tests.fixtures_checkpoint import make_checkpoint
 from tests.runtime.support import idle, wait_until
 
@@ -61,7 +62,7 @@ def _params(rng: random.Random, *, n: int = 1) -> SamplingParams:
         "max_tokens": rng.randint(1, 60),
         "temperature": rng.choice([0.0, 0.0, 0.3, 1.0, 1.5]),
         "seed": rng.randrange(2**31),
-        "ignore_eos": rng.random() < 0.7,
+        "ignore_eos": rng.random() < 0.85,
         "n": n,
     }
     if rng.random() < 0.3:
@@ -74,8 +75,8 @@ def _params(rng: random.Random, *, n: int = 1) -> SamplingParams:
         choices["logit_bias"] = {rng.randrange(310): rng.choice([-5.0, 3.0]) for _ in range(4)}
     if rng.random() < 0.2:
         choices["min_tokens"] = rng.randint(0, choices["max_tokens"])
-    if rng.random() < 0.3:
-        choices["stop_token_ids"] = tuple(rng.sample(range(310), 12))
+    if rng.random() < 0.2:
+        choices["stop_token_ids"] = tuple(rng.sample(range(310), 6))
     if rng.random() < 0.2:
         choices["stop"] = rng.sample(["e", "th", " s", "a", "1"], 2)
     if rng.random() < 0.2:
@@ -86,7 +87,8 @@ def _params(rng: random.Random, *, n: int = 1) -> SamplingParams:
 def _asks(rng: random.Random, count: int) -> list[Ask]:
     """Prompts that share beginnings, repeat themselves, or neither."""
     heads = [
-        tuple(rng.randrange(1, 300) for _ in range(rng.choice([8, 40, 150, 260]))) for _ in range(2)
+        tuple(rng.randrange(1, 300) for _ in range(rng.choice([8, 20, 40, 150, 260])))
+        for _ in range(2)
     ]
     asks = []
     for _ in range(count):
@@ -102,11 +104,11 @@ def _asks(rng: random.Random, count: int) -> list[Ask]:
 def _options(rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(placements, "_CPU_STEP_TOKENS", rng.choice([1, 7, 64, 512]))
     monkeypatch.setattr(placements, "_CPU_PREFILL_BESIDE", rng.choice([1, 16, 128]))
-    tokens = rng.choice([CONTEXT, CONTEXT + 100, 4 * CONTEXT, 40 * CONTEXT])
+    tokens = rng.choice([CONTEXT, CONTEXT, CONTEXT + 100, 40 * CONTEXT])
     per_token = 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, numbers, fp32
     return {
         "kv_cache_memory": (tokens + 32) * per_token,
-        "max_num_seqs": rng.choice([1, 3, 16]),
+        "max_num_seqs": rng.choice([2, 4, 16, 16]),
         "prefix_cache": rng.random() < 0.8,
         "speculation": rng.choice([None, "ngram", "ngram"]),
     }
@@ -133,7 +135,7 @@ def _read_in_turns(runtime: Aquila2Runtime, asks: list[Ask], rng: random.Random)
 
 def _mix(
     seed: int, checkpoint: Path, alone: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> EngineStats:
     rng = random.Random(seed)
     asks = _asks(rng, rng.randint(2, 14))
     options = _options(rng, monkeypatch)
@@ -149,20 +151,24 @@ def _mix(
         one = alone.complete(prompt_token_ids=asks[0].prompt, params=several)
         assert [choice.text for choice in out.choices] == [choice.text for choice in one.choices]
         assert wait_until(lambda: idle(runtime))
+        return runtime.stats()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.timeout(400)
 def test_every_answer_of_a_mix_is_the_one_it_has_alone(
-    seed: int, checkpoint: Path, alone: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, alone: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _mix(seed, checkpoint, alone, monkeypatch)
+    stats = [_mix(seed, checkpoint, alone, monkeypatch) for seed in range(8)]
+    # Mixes in which nothing gives way, is guessed right or is found again would show little.
+    assert sum(one.preemptions for one in stats) > 0
+    assert sum(one.accepted_tokens for one in stats) > 0
+    assert sum(one.cached_tokens for one in stats) > 0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_200)
-@pytest.mark.parametrize("hundred", range(2))
+@pytest.mark.timeout(2_400)
 def test_every_answer_of_many_mixes_is_the_one_it_has_alone(
-    hundred: int, checkpoint: Path, alone: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, alone: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seed in range(1_000 + 100 * hundred, 1_100 + 100 * hundred):
+    for seed in range(1_000, 1_150):
         _mix(seed, checkpoint, alone, monkeypatch)

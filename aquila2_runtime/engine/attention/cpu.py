@@ -23,9 +23,11 @@ from aquila2_runtime.engine.attention.runs import Run, runs_of
 
 # Decoding rows that see up to so many tokens are computed together, each padded to that: their
 # keys and values are so few that copying them costs less than a call per row.
-SHORT: Final = 128
+SHORT: Final = 64
 # Tokens scattered over more runs than this are brought together first.
 _MANY_RUNS: Final = 8
+# Rows of a prompt computed at once behind others; the kernel takes large steps from 192 rows on.
+_PIECE: Final = 256
 
 # The kernel itself: torch's public function would first look which kernel to take, and keeps the
 # log-sum-exps to itself.
@@ -55,13 +57,14 @@ class _Short:
         rows: Which. ``[n]``.
         blocks: Their tables, all of one width, one after the other.
         mask: 0 where a row may look and -inf elsewhere. ``[n, 1, tokens]``.
-        order: Places of all the step's rows when these are put behind the others.
+        order: Places of all the step's rows when these are put behind the others; None when
+            there are no others.
     """
 
     rows: torch.Tensor
     blocks: torch.Tensor
     mask: torch.Tensor
-    order: torch.Tensor
+    order: torch.Tensor | None
 
 
 class RunAttention(Attention):
@@ -105,7 +108,8 @@ class RunAttention(Attention):
         parts = [part for part, _ in found]
         if self._short is not None:
             parts.append(_together(wide, self.cache, layer, self._short))
-            mixed = torch.cat(parts)[self._short.order] if len(parts) > 1 else parts[0]
+            order = self._short.order
+            mixed = parts[0] if order is None else torch.cat(parts)[order]
         else:
             mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
         if plan.shared:
@@ -172,8 +176,10 @@ def _short(plan: AttentionPlan, block_size: int) -> _Short | None:
     tables = F.pad(tables, (0, width - tables.shape[1]))
     hidden = torch.arange(width * block_size) >= plan.decode_lengths[rows, None]
     mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
-    long = torch.ones(len(plan.slots), dtype=torch.bool).index_fill_(0, rows, False)
-    order = torch.cat((long.nonzero()[:, 0], rows)).argsort()
+    order = None
+    if len(rows) < len(plan.slots):
+        others = torch.ones(len(plan.slots), dtype=torch.bool).index_fill_(0, rows, False)
+        order = torch.cat((others.nonzero()[:, 0], rows)).argsort()
     return _Short(rows, tables.reshape(-1), mask[:, None], order)
 
 
@@ -183,7 +189,8 @@ def _together(query: torch.Tensor, cache: PagedKVCache, layer: int, short: _Shor
     keys, values = cache.gather(layer, short.blocks)
     kv_heads, dim = keys.shape[0], keys.shape[-1]
     heads = query.shape[1]
-    folded = query[short.rows].view(rows, kv_heads, -1, dim).transpose(0, 1)
+    own = query if short.order is None else query[short.rows]
+    folded = own.unflatten(1, (kv_heads, -1)).transpose(0, 1)
     folded = folded.reshape(kv_heads * rows, -1, dim) * dim**-0.5
     scores = torch.bmm(folded, keys.view(kv_heads * rows, tokens, dim).transpose(1, 2))
     scores = scores.view(kv_heads, rows, -1, tokens).add_(short.mask)
@@ -202,16 +209,28 @@ def _chunk(
     rows: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, segment: _Segment
 ) -> torch.Tensor:
     """Consecutive rows of one request over its tokens, causally. ``[rows, heads, dim]``."""
-    heads = rows.shape[1]
-    mixed = F.scaled_dot_product_attention(
-        rows.transpose(0, 1)[None],
-        keys[None],
-        values[None],
-        attn_mask=segment.mask,
-        is_causal=segment.mask is None,
-        enable_gqa=heads != keys.shape[0],
-    )
-    return mixed[0].transpose(0, 1)
+    by_head = rows.transpose(0, 1)[None]
+    grouped = rows.shape[1] != keys.shape[0]
+    if segment.mask is None:
+        mixed = F.scaled_dot_product_attention(
+            by_head, keys[None], values[None], is_causal=True, enable_gqa=grouped
+        )
+        return mixed[0].transpose(0, 1)
+    before = segment.context - segment.count
+    pieces = []
+    # In pieces, so that few of the tokens behind a row are multiplied only to be hidden.
+    for at in range(0, segment.count, _PIECE):
+        count = min(_PIECE, segment.count - at)
+        seen = before + at + count
+        mixed = F.scaled_dot_product_attention(
+            by_head.narrow(2, at, count),
+            keys[None, :, :seen],
+            values[None, :, :seen],
+            attn_mask=segment.mask[at : at + count, :seen],
+            enable_gqa=grouped,
+        )
+        pieces.append(mixed[0].transpose(0, 1))
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 def _fused(
