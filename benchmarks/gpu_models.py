@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from aquila2_runtime.building import make_decoder, make_runner
 from aquila2_runtime.checkpoint.config import ModelConfig, parse_config
 from aquila2_runtime.checkpoint.memory import MemoryEstimate, available_memory
 from aquila2_runtime.checkpoint.register import AquilaConfig, AquilaForCausalLM, register
@@ -24,7 +25,6 @@ from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.engine.torch_engine import TorchEngine
 from aquila2_runtime.load_options import LoadOptions
-from aquila2_runtime.loading import make_decoder, make_runner
 from aquila2_runtime.placement import BLOCK_SIZE, Placement, cache_blocks, choose, estimate
 
 _SIZES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aquila2_runtime import Aquila2Runtime, loading
+from aquila2_runtime import Aquila2Runtime
 from aquila2_runtime.engine.ahead_runner import AheadRunner
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.select import make_attention
@@ -40,7 +40,7 @@ def decode_ahead(monkeypatch: pytest.MonkeyPatch, *, worth: int) -> list[AheadRu
         )
         return made[-1]
 
-    monkeypatch.setattr(loading, "make_runner", make_runner)
+    monkeypatch.setattr(building, "make_runner", make_runner)
     return made
 
 

@@ -1,0 +1,249 @@
+"""ModelBuild: one load, from a checked checkpoint to a model that runs. It shares nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from aquila2_runtime.checkpoint.memory import MemoryEstimate, available_memory, check_fits
+from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
+from aquila2_runtime.checkpoint.weights import load_weights
+from aquila2_runtime.engine.ahead_runner import AheadRunner
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.select import make_attention
+from aquila2_runtime.engine.decoder import Decoder
+from aquila2_runtime.engine.faults import empty_device_cache
+from aquila2_runtime.engine.heap import keep_freed_memory
+from aquila2_runtime.engine.kv_cache import BlockPool
+from aquila2_runtime.engine.runner import Runner
+from aquila2_runtime.engine.sampler import Sampler
+from aquila2_runtime.engine.scheduler import Scheduler
+from aquila2_runtime.engine.torch_engine import TorchEngine
+from aquila2_runtime.lora_adapters import add_to_bank
+from aquila2_runtime.placement import BLOCK_SIZE, Placement, cache_blocks, estimate, type_name
+from aquila2_runtime.registry import LoadedModel
+
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.checkpoint.lora import AdapterFiles
+    from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint
+    from aquila2_runtime.engine.lora import LoraBank
+    from aquila2_runtime.load_options import LoadOptions
+    from aquila2_runtime.tokenizer import Aquila2Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Built:
+    """What only the engine's thread can tell about a load.
+
+    Attributes:
+        blocks: KV blocks.
+        reason: Why so many.
+        weight_bytes: Of the weights in memory.
+        bank: The adapters beside them.
+        captured: Whether decoding steps are captured.
+    """
+
+    blocks: int
+    reason: str
+    weight_bytes: int
+    bank: LoraBank
+    captured: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelBuild:
+    """One load: checked in its caller's thread, built in the engine's.
+
+    Attributes:
+        options: What was asked for.
+        resolved: The checkpoint.
+        config: Of the checkpoint.
+        tokenizer: Of the checkpoint.
+        max_model_len: Tokens of the longest request.
+        placement: Device and types.
+        adapters: LoRA adapters to keep beside the weights.
+        into_weights: The one to merge into them.
+    """
+
+    options: LoadOptions
+    resolved: ResolvedCheckpoint
+    config: ModelConfig
+    tokenizer: Aquila2Tokenizer
+    max_model_len: int
+    placement: Placement
+    adapters: Sequence[AdapterFiles]
+    into_weights: AdapterFiles | None
+
+    def run(self) -> LoadedModel:
+        """Check, load and start the engine.
+
+        Raises:
+            CheckpointError: A file of the checkpoint is wrong.
+            InsufficientMemoryError: It does not fit.
+        """
+        self._say("checking", 0)
+        files, needed = self._check()
+        started = time.monotonic()
+        built: list[_Built] = []
+
+        def build() -> tuple[Runner, Scheduler]:
+            runner, scheduler, facts = self._build(files, needed)
+            built.append(facts)
+            return runner, scheduler
+
+        engine = TorchEngine(build, name=self.resolved.name)
+        facts = built[0]
+        self._say("ready", int(time.monotonic() - started))
+        return LoadedModel(
+            engine,
+            self.tokenizer,
+            self.config,
+            dataclasses.replace(self.placement, cuda_graphs=facts.captured),
+            self.options,
+            facts.blocks,
+            facts.weight_bytes,
+            facts.reason,
+            facts.bank,
+        )
+
+    def _check(self) -> tuple[WeightFiles, MemoryEstimate]:
+        """Everything that can be known without reading a weight is checked before one is read."""
+        options, config, placement = self.options, self.config, self.placement
+        name = self.resolved.name
+        files = verify_weights(self.resolved.path, config, allow_pickle=options.allow_pickle)
+        if config.packing is not None:
+            _log.warning(
+                "%s holds %s weights: they are unpacked into %s as they are loaded, which takes "
+                'that much memory. quantization="nf4" packs them again.',
+                name,
+                config.packing.label,
+                options.quantization or type_name(placement.dtype),
+            )
+        needed = estimate(options, config, placement, self.max_model_len)
+        _log.info("%s needs on %s:\n%s", name, placement.device, needed.table())
+        for choice in ("attention", "cuda_graphs"):
+            _log.info("%s: %s (%s)", choice, getattr(placement, choice), placement.reasons[choice])
+        check_fits(needed, available_memory(str(placement.device)))
+        return files, needed
+
+    def _build(
+        self, files: WeightFiles, needed: MemoryEstimate
+    ) -> tuple[Runner, Scheduler, _Built]:
+        """Load the weights and size the cache; the engine's thread calls this."""
+        config, placement = self.config, self.placement
+        decoder, weight_bytes = self._load(files)
+        free = available_memory(str(placement.device))
+        blocks, reason = cache_blocks(
+            self.options, config, placement, free, self.max_model_len, needed.reserve
+        )
+        cache = PagedKVCache(
+            num_layers=config.num_layers,
+            num_blocks=blocks,
+            block_size=BLOCK_SIZE,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            dtype=placement.kv_dtype,
+            device=placement.device,
+        )
+        sampler = Sampler(config.vocab_size, self.tokenizer.n_vocab)
+        runner = make_runner(decoder, cache, sampler, placement)
+        captured = isinstance(runner, AheadRunner)
+        scheduler = Scheduler(
+            BlockPool(blocks, BLOCK_SIZE, prefix_cache=placement.prefix_cache),
+            max_num_seqs=placement.max_num_seqs,
+            max_step_tokens=placement.max_step_tokens,
+            max_prefill_beside_decode=placement.max_prefill_beside_decode,
+            speculate=placement.speculation is not None,
+            ahead=captured,
+        )
+        facts = _Built(blocks, reason, weight_bytes, decoder.adapters, captured)
+        return runner, scheduler, facts
+
+    def _load(self, files: WeightFiles) -> tuple[Decoder, int]:
+        """Read the weights into a forward pass; its bytes beside it."""
+        options, placement = self.options, self.placement
+        if placement.device.type == "cuda":
+            # Of this thread alone; kernels are launched where it points.
+            torch.cuda.set_device(placement.device)
+        else:
+            keep_freed_memory()
+        model = load_weights(
+            self.resolved.path,
+            self.config,
+            dtype=placement.dtype,
+            device=placement.device,
+            allow_pickle=options.allow_pickle,
+            quantization=options.quantization,
+            progress=options.progress,
+            files=files,
+            merge=self.into_weights,
+        )
+        weight_bytes = sum(
+            parameter.numel() * parameter.element_size() for parameter in model.parameters()
+        )
+        decoder = make_decoder(model, self.config, placement, nf4_copy=options.nf4_copy)
+        # Before the cache is sized by what is left.
+        add_to_bank(decoder.adapters, self.adapters)
+        del model
+        # What the fused weights replaced is given back, so that it counts as free.
+        empty_device_cache()
+        return decoder, weight_bytes
+
+    def _say(self, stage: str, done: int) -> None:
+        if self.options.progress is not None:
+            self.options.progress(stage, done, None)
+
+
+def make_decoder(
+    model: torch.nn.Module, config: ModelConfig, placement: Placement, *, nf4_copy: bool = False
+) -> Decoder:
+    """The forward pass, its operations fused where the attention's kernels run.
+
+    Args:
+        model: Loaded; emptied.
+        config: The checkpoint.
+        placement: Its place.
+        nf4_copy: Whether packed projections are kept in 16 bits too.
+    """
+    pointwise = None
+    if placement.attention in ("paged", "flash-attn"):
+        # Imported here: Triton is not everywhere.
+        from aquila2_runtime.engine.fused_pointwise import FusedPointwise
+
+        pointwise = FusedPointwise(config.rms_norm_eps, placement.dtype, placement.device)
+    return Decoder(model, config, config.max_position, pointwise, nf4_copy=nf4_copy)
+
+
+def make_runner(
+    decoder: Decoder, cache: PagedKVCache, sampler: Sampler, placement: Placement
+) -> Runner:
+    """The runner; with captured steps where they were chosen and can be captured."""
+    attention = make_attention(placement.attention, cache, placement.dtype)
+    if not placement.cuda_graphs:
+        return Runner(decoder, attention, sampler)
+    # Later users of these weights may have longer requests, up to what the cache holds.
+    held = (cache.keys[0].shape[1] - 1) * cache.block_size
+    try:
+        return AheadRunner(
+            decoder,
+            attention,
+            sampler,
+            max_num_seqs=placement.max_num_seqs,
+            max_model_len=min(decoder.config.max_position, held),
+            n_ids=sampler.n_decodable,
+            capture=True,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        placement.reasons["cuda_graphs"] = f"off, as capturing failed: {error}"
+        _log.warning("decoding steps of %s could not be captured: %s", placement.device, error)
+        return Runner(decoder, attention, sampler)
