@@ -24,7 +24,7 @@ from aquila2_runtime import (
     OutOfMemoryError,
     SamplingParams,
 )
-from aquila2_runtime import loading as loading_module
+from aquila2_runtime import building as building_module
 from aquila2_runtime.engine import torch_engine
 from aquila2_runtime.engine.runner import Runner
 from aquila2_runtime.engine.sampler import Sampler
@@ -133,7 +133,7 @@ def test_a_load_that_fails_midway_leaves_nothing_and_can_be_tried_again(
             def broken(*args: Any, **kwargs: Any) -> Any:
                 raise MemoryError("not this time")
 
-            patched.setattr(loading_module, name, broken)
+            patched.setattr(building_module, name, broken)
             with pytest.raises(MemoryError, match="not this time"):
                 Aquila2Runtime.load(**own_demo)
         assert wait_until(lambda: set(threading.enumerate()) <= threads)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aquila2_runtime import Aquila2Runtime
+from aquila2_runtime import Aquila2Runtime, building
 from aquila2_runtime.engine.ahead_runner import AheadRunner
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.select import make_attention
