@@ -11,10 +11,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aquila2_runtime.checkpoint.strict_json import read_json_object
 from aquila2_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.config import ModelConfig
 
 CONFIG_NAME: Final = "adapter_config.json"
 # The projections of a decoder layer, and the block each belongs to.
@@ -115,6 +118,21 @@ def read_adapter_config(path: Path, num_layers: int) -> AdapterConfig:
         # peft spells a base that it could not name "None".
         base=base if isinstance(base, str) and base not in ("", "None") else None,
     )
+
+
+def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Out and in features of each projection of a layer."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    return {
+        "q_proj": (query, hidden),
+        "k_proj": (key, hidden),
+        "v_proj": (key, hidden),
+        "o_proj": (hidden, query),
+        "gate_proj": (inner, hidden),
+        "up_proj": (inner, hidden),
+        "down_proj": (hidden, inner),
+    }
 
 
 def _check_kind(raw: Mapping[str, Any]) -> None:

@@ -188,13 +188,6 @@ def _check_kind(raw: Mapping[str, Any]) -> None:
             _fail(raw, key, "must be false; Aquila2 has no biases")
     if raw.get("partial_rotary_factor") not in (None, 1, 1.0):
         _fail(raw, "partial_rotary_factor", "must be 1")
-    if raw.get("compression_config") is not None:
-        raise ConfigError(
-            "config.json has compression_config, which is not supported.",
-            parameter="compression_config",
-            value=raw["compression_config"],
-            hint='Use the unquantized checkpoint with quantization="nf4" or "int8".',
-        )
 
 
 def _check_packing(config: ModelConfig) -> None:

@@ -24,7 +24,8 @@ from aquila2_runtime.checkpoint.hub_cache import (
     remember,
 )
 from aquila2_runtime.checkpoint.hub_files import Fetched, Progress, choose_files
-from aquila2_runtime.checkpoint.transfer import RemoteFile, Reporter, bar_class, fetch_blobs
+from aquila2_runtime.checkpoint.tally import Reporter, bar_class
+from aquila2_runtime.checkpoint.transfer import RemoteFile, fetch_blobs
 from aquila2_runtime.errors import (
     CheckpointError,
     DownloadError,

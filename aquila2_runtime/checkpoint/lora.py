@@ -24,6 +24,7 @@ from aquila2_runtime.checkpoint.adapter_config import (
     CONFIG_NAME,
     PROJECTIONS,
     AdapterConfig,
+    projection_shapes,
     read_adapter_config,
 )
 from aquila2_runtime.checkpoint.headers import (
@@ -274,21 +275,6 @@ def _check_complete(
                 value=list(layers),
                 hint="Files of two adapters are mixed.",
             )
-
-
-def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """Out and in features of each projection of a layer."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    return {
-        "q_proj": (query, hidden),
-        "k_proj": (key, hidden),
-        "v_proj": (key, hidden),
-        "o_proj": (hidden, query),
-        "gate_proj": (inner, hidden),
-        "up_proj": (inner, hidden),
-        "down_proj": (hidden, inner),
-    }
 
 
 def _digest(*paths: Path) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from aquila2_runtime.checkpoint.hub_cache import check_room, check_sizes
 from aquila2_runtime.checkpoint.hub_files import Fetched, Progress, choose_files, weights_complete
-from aquila2_runtime.checkpoint.transfer import RemoteFile, Reporter
+from aquila2_runtime.checkpoint.tally import Reporter
+from aquila2_runtime.checkpoint.transfer import RemoteFile
 from aquila2_runtime.errors import (
     CheckpointError,
     DownloadError,

@@ -79,6 +79,13 @@ def read_packing(raw: Mapping[str, Any], path: Path | None = None) -> Packing | 
     Raises:
         ConfigError: The settings are incomplete, contradictory or of a layout not known here.
     """
+    if raw.get("compression_config") is not None:
+        raise ConfigError(
+            "config.json has compression_config, which is not supported.",
+            parameter="compression_config",
+            value=raw["compression_config"],
+            hint='Use the unquantized checkpoint with quantization="nf4" or "int8".',
+        )
     settings = raw.get("quantization_config")
     method = None
     if settings is None and path is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aquila2_runtime.checkpoint.adapter_config import projection_shapes
 from aquila2_runtime.checkpoint.config import ModelConfig, parse_config
-from aquila2_runtime.checkpoint.lora import projection_shapes
 from aquila2_runtime.engine.lora import SITES, LoraBank
 from tests.fixtures_checkpoint import make_config
 
