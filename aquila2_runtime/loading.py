@@ -108,7 +108,7 @@ def _build(
     if config.packing is not None:
         _log.warning(
             "%s holds %s weights: they are unpacked into %s as they are loaded, which takes that "
-            "much memory. quantization=\"nf4\" packs them again.",
+            'much memory. quantization="nf4" packs them again.',
             resolved.name,
             config.packing.label,
             options.quantization or type_name(placement.dtype),

@@ -14,7 +14,9 @@ from aquila2_runtime.errors import WeightsError
 Progress = Callable[[str, int, int | None], None]
 
 _SMALL: Final = re.compile(r"(?!pytorch_model|tf_|flax_)[\w.-]+\.json|merges\.txt|tokenizer\.model")
-_SAFE: Final = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_SAFE: Final = re.compile(
+    r"(model(-\d+-of-\d+)?|gptq_model-\dbit-(-?1|\d{1,5})g)\.safetensors", re.ASCII
+)
 _PICKLED: Final = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json")
 _INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _MAX_INDEX_BYTES: Final = 64 << 20
@@ -77,4 +79,5 @@ def weights_complete(path: Path) -> bool:
             names = set(map(str, shards.values())) if isinstance(shards, dict) else set()
             if names and all((path / Path(shard).name).is_file() for shard in names):
                 return True
-    return any((path / name).is_file() for name in ("model.safetensors", "pytorch_model.bin"))
+    whole = ("model.safetensors", "pytorch_model.bin", "gptq_model-*.safetensors")
+    return any(file.is_file() for name in whole for file in path.glob(name))

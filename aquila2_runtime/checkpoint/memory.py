@@ -21,12 +21,11 @@ _INT8_BYTES: Final = 1.0 + 1 / 1024  # one scale per row; rows are thousands of 
 _ROWS: Final = 64
 _STEP_TOKENS: Final = 512
 _BLOCK: Final = 16
-# Choosing from one logit: as computed, and in fp32 twice; a captured step, which looks at all rows
-# at once, has an fp64 and two 64-bit whole numbers of each besides.
+# Choosing from one logit: as computed, and in fp32 twice; a captured step has an fp64 and two
+# 64-bit whole numbers of each besides.
 _LOGIT_BYTES: Final = 10
 _CAPTURED_LOGIT_BYTES: Final = 34
-# A captured step holds its launches (some hundreds, each with its arguments) on the device; the
-# matrix library keeps a workspace per stream, and two streams are used.
+# A captured step keeps its launches on the device; the matrix library a workspace for each stream.
 _GRAPH_BYTES: Final = 4 * 2**20
 _MATRIX_BYTES: Final = 2 * 32 * 2**20
 # What is returned where the system does not say how much is free.

@@ -28,6 +28,7 @@ _FLOATS: Final = ("float16", "bfloat16", "float32")
 # Parts of packed weights that hold words or numbers of groups.
 _WORDS: Final = ("qweight", "qzeros", "g_idx")
 _MAX_NAME: Final = 255
+_GPTQ: Final = re.compile(r"gptq_model-\dbit-(-?1|\d{1,5})g")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +127,11 @@ def verify_weights(path: Path, config: ModelConfig, *, allow_pickle: bool = True
 
 
 def _format(path: Path, *, allow_pickle: bool) -> tuple[str, str]:
+    # AutoGPTQ named its one file after bits and group size.
+    for kind in ("safetensors", "bin"):
+        own = [file for file in path.glob(f"gptq_model-*.{kind}") if _GPTQ.fullmatch(file.stem)]
+        if len(own) == 1 and (kind == "safetensors" or allow_pickle):
+            return kind, own[0].stem
     if any(path.glob("model*.safetensors")) or (path / "model.safetensors.index.json").exists():
         return "safetensors", "model"
     if (

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
 from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint, resolve
+from aquila2_runtime.cli.fits import ways_that_fit
 from aquila2_runtime.errors import Aquila2Error
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
@@ -131,7 +132,11 @@ def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
     yield Check("dtype", ok=True, detail=f"{dtype}: {reasons['dtype']}")
     length = options.max_model_len or config.max_position
     free = available_memory(str(placement.device))
-    check_fits(estimate(options, config, placement, length), free)
+    needed = estimate(options, config, placement, length)
+    if needed.total > free:
+        ways = "; ".join(map(str, ways_that_fit(options, config, free)))
+        yield Check("would fit", ok=bool(ways), detail=ways or "nothing; use a larger device")
+    check_fits(needed, free)
     yield Check("memory", ok=True, detail=f"fits at {length} tokens; {_amount(free)} free")
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.convert import convert_checkpoint
+from aquila2_runtime.checkpoint.hub_files import choose_files
 from aquila2_runtime.checkpoint.packing import Packing, read_packing
 from aquila2_runtime.checkpoint.unpack import unpack
 from aquila2_runtime.checkpoint.verify import verify_weights
@@ -85,6 +86,15 @@ def test_a_packed_checkpoint_can_be_packed_again_into_nf4(tmp_path: Path) -> Non
     )
     assert torch.equal(weight.data, packed)
     assert torch.equal(weight.quant_state.absmax, state.absmax)
+
+
+def test_the_name_that_autogptq_gave_its_file_is_known(tmp_path: Path) -> None:
+    meant = packed_checkpoint(tmp_path, "gptq", group_size=-1, old_file=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "gptq_model-4bit--1g.safetensors")
+    parameters = dict(load(tmp_path).named_parameters())
+    assert all(torch.equal(parameters[name], tensor) for name, tensor in meant.items())
+    names = [file.name for file in tmp_path.iterdir()]
+    assert set(choose_files(names, allow_pickle=False, repository="a/b")) == set(names)
 
 
 def test_groups_need_not_be_told_where_they_follow_the_order(tmp_path: Path) -> None:

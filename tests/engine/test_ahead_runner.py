@@ -7,11 +7,13 @@ import time
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.device_rows import DeviceRows, Entry
 from aquila2_runtime.engine.sample_row import SampleRow
+from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.static_step import StaticStep, bucket_sizes
 from aquila2_runtime.errors import OutOfMemoryError
 from aquila2_runtime.outputs import FinishReason
@@ -253,6 +255,24 @@ def test_rows_of_a_padded_bucket_equal_each_alone(model: Model) -> None:
                     ids[place].append(token_id)
         found.append(ids)
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_nothing_in_a_step_asks_the_host_about_data(model: Model, drawn: bool) -> None:
+    """What reads a number back cannot be captured: with tensors that hold none it would raise."""
+    cache = PagedKVCache(
+        num_layers=model.config.num_layers, num_blocks=8, block_size=BLOCK_SIZE,
+        num_kv_heads=model.config.num_kv_heads, head_dim=model.config.head_dim,
+        dtype=torch.int8, device=torch.device("cpu"),
+    )  # fmt: skip
+    rows = DeviceRows(places=4, width=4, n_ids=VOCAB_SIZE, device=torch.device("cpu"))
+    step = StaticStep(model.decoder, GatheredAttention(cache), rows, VOCAB_SIZE, capture=False)
+    logits = torch.zeros(1, VOCAB_SIZE)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        step._step(step._buckets[4, drawn], drawn)
+        row = SampleRow.create(GREEDY, 1, ())
+        with pytest.raises(DataDependentOutputException):
+            Sampler(VOCAB_SIZE, VOCAB_SIZE).sample(fake.from_tensor(logits), [row])
 
 
 def test_buckets_hold_every_batch_with_little_padding() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -123,3 +124,30 @@ def test_a_loaded_runtime_captures_steps_and_holds_what_it_says(
         assert runtime.chat(question, params).token_ids == right
         together = runtime.chat_batch([question] * 5, params)
         assert {output.token_ids for output in together} == {right}
+
+
+def test_the_estimate_is_within_a_twentieth_of_what_is_used() -> None:
+    """A quarter of a 7B in bf16, steps captured, after prompts and batches of every kind."""
+    pytest.importorskip("triton")
+    from aquila2_runtime.load_options import LoadOptions
+    from benchmarks.gpu_measure import first_token, random_ids, submit
+    from benchmarks.gpu_models import random_model, shape, start_engine
+
+    device = torch.device("cuda:0")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    config = dataclasses.replace(shape("7b", 4_096), num_layers=8)
+    model = random_model(config, device, torch.bfloat16)
+    options = LoadOptions(model="random", device="cuda:0", max_num_seqs=32)
+    bench = start_engine(model, config, options, 4_096, most_tokens=40_000)
+    first_token(bench.engine, random_ids(4_000, config.vocab_size, 1))
+    handles = [
+        submit(bench.engine, random_ids(500, config.vocab_size, seed), 40, greedy=seed % 2 == 0)
+        for seed in range(32)
+    ]
+    for handle in handles:
+        while handle.read().finished is None:
+            pass
+    peak = torch.cuda.max_memory_reserved(device)
+    bench.engine.close()
+    assert abs(bench.estimate.total - peak) < 0.05 * peak, (bench.estimate.table(), peak)
