@@ -44,6 +44,7 @@ from aquila2_runtime.outputs import (
     Usage,
 )
 from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.signatures import json_instruction
 from aquila2_runtime.tool_parser import InvalidToolCall, ToolCallParser, ToolCallPiece
 from aquila2_runtime.tools import Tool, ToolCall
 from aquila2_runtime.version import __version__
@@ -101,6 +102,7 @@ __all__ = [
     "Usage",
     "WeightsError",
     "__version__",
+    "json_instruction",
     "register",
 ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -16,6 +17,10 @@ from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING, ToolCall
 
 _HEAD: Final = '{"name": "'
 _MIDDLE: Final = '", "arguments": '
+_BRACKETS: Final = frozenset("{}[]")
+# Of single classes, so that they are matched in one go and never tried again.
+_IN_STRING: Final = re.compile(r'[^"\\]+')
+_BETWEEN: Final = re.compile(r'[^"<{}\[\]]+')
 _MAX_NAME: Final = 64
 _MAX_NESTING: Final = 200
 
@@ -187,33 +192,45 @@ class _Call:
 
     def feed(self, text: str, pieces: list[ToolCallPiece]) -> str:
         """Read on; return what is behind the call."""
-        for at, character in enumerate(text):
-            if self._quoted or not (self._tail or character == "<"):
-                self._take(character, pieces)
+        at = 0
+        while at < len(text):
+            if not self._quoted and (self._tail or text[at] == "<"):
+                self._tail += text[at]
+                at += 1
+                if self._tail == CALL_CLOSING:
+                    self.done = True
+                    break
+                if not CALL_CLOSING.startswith(self._tail):
+                    # It is none. Only its last character can begin one again: no other is a "<".
+                    run, self._tail = self._tail[:-1], ""
+                    self._take(run, pieces)
+                    at -= 1
                 continue
-            self._tail += character
-            if self._tail == CALL_CLOSING:
-                self.done = True
-                return text[at + 1 :]
-            if not CALL_CLOSING.startswith(self._tail):
-                tail, self._tail = self._tail, ""
-                for one in tail:
-                    self._take(one, pieces)
-        return ""
+            run = self._run(text, at)
+            self._take(run, pieces)
+            at += len(run)
+        return text[at:]
 
-    def _take(self, character: str, pieces: list[ToolCallPiece]) -> None:
-        """Add one character of the body."""
-        self._parts.append(character)
+    def _run(self, text: str, at: int) -> str:
+        """The next characters that can be taken at once: none of them changes anything."""
+        if self._escaped or (self.name is None and self._head is not None):
+            return text[at]
+        found = (_IN_STRING if self._quoted else _BETWEEN).match(text, at)
+        return found.group() if found else text[at]
+
+    def _take(self, run: str, pieces: list[ToolCallPiece]) -> None:
+        """Add one character of the body, or several that change nothing."""
+        self._parts.append(run)
         if self._escaped:
             self._escaped = False
-        elif self._quoted and character == "\\":
+        elif self._quoted and run == "\\":
             self._escaped = True
-        elif character == '"':
+        elif run == '"':
             self._quoted = not self._quoted
         if self.name is not None:
-            self._argue(character, pieces)
+            self._argue(run, pieces)
         elif self._head is not None:
-            self._begin(character, pieces)
+            self._begin(run, pieces)
 
     def _begin(self, character: str, pieces: list[ToolCallPiece]) -> None:
         """Read up to the arguments, as long as the body has the usual form."""
@@ -233,15 +250,15 @@ class _Call:
             self.name = name
             pieces.append(ToolCallPiece(self.index, name, ""))
 
-    def _argue(self, character: str, pieces: list[ToolCallPiece]) -> None:
-        """Add one character of the arguments; they end with the bracket that they began with."""
+    def _argue(self, run: str, pieces: list[ToolCallPiece]) -> None:
+        """Add more of the arguments; they end with the bracket that closes their first."""
         if self._over:
             return
-        self._arguments.append(character)
-        pieces.append(ToolCallPiece(self.index, None, character))
-        if not self._quoted:
-            self._depth += (character in "{[") - (character in "}]")
-            self._over = self._depth <= 0 and character in "}]"
+        self._arguments.append(run)
+        pieces.append(ToolCallPiece(self.index, None, run))
+        if not self._quoted and run in _BRACKETS:
+            self._depth += 1 if run in "{[" else -1
+            self._over = self._depth <= 0
 
 
 def parse_calls(

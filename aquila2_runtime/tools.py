@@ -21,8 +21,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from aquila2_runtime.errors import InvalidPromptError
+from aquila2_runtime.errors import InvalidConstraintError, InvalidPromptError
+from aquila2_runtime.grammar.schema_bounds import check_schema
 from aquila2_runtime.plain_text import check_text
+from aquila2_runtime.signatures import members, properties, signature
+
+__all__ = ["Tool", "ToolCall", "check_tools", "signature", "tools_text"]
 
 CALL_OPENING: Final = "<tool_call>"
 CALL_CLOSING: Final = "</tool_call>"
@@ -32,8 +36,6 @@ _INSTRUCTION: Final = (
     f'{CALL_OPENING}{{"name": "...", "arguments": {{...}}}}{CALL_CLOSING}'
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_MAX_DEPTH: Final = 8
 MAX_TOOLS: Final = 128
 _MAX_DESCRIPTION: Final = 16_000
 
@@ -49,11 +51,12 @@ class Tool:
 
     Raises:
         InvalidPromptError: The name is malformed, or ``parameters`` is no object's schema.
+        InvalidConstraintError: The schema is malformed or too large.
     """
 
     name: str
     description: str = ""
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -79,6 +82,17 @@ class Tool:
                 parameter="tools",
                 value=self.name,
             )
+        try:
+            check_schema(schema, strict=False, parameter="tools")
+        except InvalidConstraintError as error:
+            raise InvalidConstraintError(
+                f"The parameters of the tool {self.name}: {error.message}",
+                parameter=error.parameter,
+                value=error.value,
+                hint=error.hint,
+            ) from error
+        # A copy: what is shown to the model and what is enforced must be the same thing.
+        object.__setattr__(self, "parameters", json.loads(json.dumps(schema)))
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -153,79 +167,12 @@ def tools_text(tools: Sequence[Tool]) -> str:
 
 def _tool_lines(tool: Tool) -> Iterator[str]:
     schema = tool.schema
-    head = f"- {tool.name}({_members(schema, schema, 0)})"
+    head = f"- {tool.name}({members(schema)})"
     yield f"{head}: {_one_line(tool.description)}" if tool.description else head
-    for name, member in _properties(schema).items():
+    for name, member in properties(schema).items():
         about = member.get("description") if isinstance(member, Mapping) else None
         if isinstance(about, str) and about:
             yield f"  {name}: {_one_line(about)}"
-
-
-def signature(schema: Mapping[str, Any]) -> str:
-    """Return a JSON schema as a type in the manner of TypeScript, for a model to read.
-
-    What has no short form there (patterns, bounds, recursion) is left out: this is a hint, not the
-    schema. Local references are followed.
-
-    Example:
-        >>> signature({"type": "object", "properties": {"age": {"type": "integer"}}})
-        '{age?: integer}'
-    """
-    return _type(schema, schema, 0)
-
-
-def _type(schema: object, root: Mapping[str, Any], depth: int) -> str:
-    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
-        return "any"
-    if "$ref" in schema:
-        return _type(_resolve(schema["$ref"], root), root, depth + 1)
-    if "enum" in schema and isinstance(schema["enum"], Sequence):
-        return "|".join(json.dumps(item, ensure_ascii=False) for item in schema["enum"])
-    if "const" in schema:
-        return json.dumps(schema["const"], ensure_ascii=False)
-    for key in ("anyOf", "oneOf", "allOf"):
-        choices = schema.get(key)
-        if isinstance(choices, Sequence) and choices:
-            joint = "&" if key == "allOf" else "|"
-            return joint.join(dict.fromkeys(_type(item, root, depth + 1) for item in choices))
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        return "|".join(_type({**schema, "type": item}, root, depth + 1) for item in kind)
-    if kind == "array":
-        inner = _type(schema.get("items", {}), root, depth + 1)
-        return f"({inner})[]" if "|" in inner or "&" in inner else f"{inner}[]"
-    if kind == "object" or "properties" in schema:
-        members = _members(schema, root, depth)
-        return f"{{{members}}}" if members else "object"
-    return kind if isinstance(kind, str) else "any"
-
-
-def _members(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> str:
-    required = schema.get("required", ())
-    members = []
-    for name, member in _properties(schema).items():
-        key = name if _IDENTIFIER.fullmatch(name) else json.dumps(name, ensure_ascii=False)
-        mark = "" if name in required else "?"
-        members.append(f"{key}{mark}: {_type(member, root, depth + 1)}")
-    return ", ".join(members)
-
-
-def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    properties = schema.get("properties")
-    return properties if isinstance(properties, Mapping) else {}
-
-
-def _resolve(reference: object, root: Mapping[str, Any]) -> object:
-    """Follow a reference within the schema; anything else is read as "any"."""
-    if not isinstance(reference, str) or not reference.startswith("#/"):
-        return None
-    found: object = root
-    for step in reference[2:].split("/"):
-        key = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, Mapping) or key not in found:
-            return None
-        found = found[key]
-    return found
 
 
 def _one_line(text: str) -> str:

@@ -73,7 +73,11 @@ class Sampler:
         usable = [index for index in range(len(rows)) if index not in failed]
         # Two groups, so that each row's logits are copied once at most.
         edited = [
-            i for i in usable if rows[i].params.greedy and (rows[i].edits_logits or i in allowed)
+            i
+            for i in usable
+            if rows[i].params.greedy
+            # The likeliest id of all is the likeliest of those allowed, if it is one of them.
+            and (rows[i].edits_logits or not masks.permits(allowed.get(i), token_ids[i]))
         ]
         drawn = [i for i in usable if not rows[i].params.greedy]
         for group in (edited, drawn):

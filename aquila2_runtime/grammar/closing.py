@@ -5,12 +5,16 @@ one continuation exists, all of it at once. In JSON most choices are no choices:
 end ends, an object that may close closes, and of the members only required ones are looked at
 first, because the next required one is the only one that must come. What remains are values of
 several types, numbers, and strings with a pattern.
+
+While an answer is written, most of the way that was known before stays good: a search then only
+has to reach a place from which a tail of the known way leads on.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +29,10 @@ _USUAL: Final = b'a0A-.:@/TZ1 ",}]'
 _ENDS: Final = b'"}]'
 _QUOTE: Final = b'"'[0]
 _LETTER: Final = b"a"[0]
-_LONGEST_RUN: Final = 10_000
+_LONGEST_RUN: Final = 10_002
+_SECONDS_PER_TRY: Final = 5e-5
+_BEHIND: Final = frozenset(b",}]")
+_MOST_TAILS: Final = 64
 _PROBE: Final = 16  # equal bytes: how many are allowed tells how far a pattern has got
 _ALIKE: Final = 2  # ways of equal length to what looks like the same place
 
@@ -48,34 +55,53 @@ class Closing:
         units = vocabulary.units
         self._probes = [[units[byte]] * _PROBE for byte in b"0a" if byte in units]
 
-    def find(self, matcher: Any, place: JsonPosition, tries: int) -> bytes | None:
+    def find(
+        self, matcher: Any, place: JsonPosition, tries: int, known: bytes = b""
+    ) -> bytes | None:
         """Return bytes that complete the answer, or None if none were found.
 
         Args:
             matcher: Where to start; it is not changed.
             place: The same place in the JSON text.
-            tries: Continuations to look at, at most.
+            tries: Continuations to look at, at most; and no more than fit a fixed time for each
+                of them, counted in this thread's own processor time.
+            known: What completed the answer before. With it the first way that is found is
+                taken, which need not be the shortest.
         """
-        found = self._search(matcher, place, tries // 4, narrow=True)
-        return found if found is not None else self._search(matcher, place, tries, narrow=False)
+        tails = self._tails(known) if self._json else []
+        found = self._search(matcher, place, tries // 4, tails, narrow=True)
+        if found is not None:
+            return found
+        return self._search(matcher, place, tries, tails, narrow=False)
 
     def _search(
-        self, matcher: Any, place: JsonPosition, tries: int, *, narrow: bool
+        self,
+        matcher: Any,
+        place: JsonPosition,
+        tries: int,
+        tails: Sequence[tuple[bytes, list[int]]],
+        *,
+        narrow: bool,
     ) -> bytes | None:
         serial = itertools.count()
+        until = time.thread_time() + tries * _SECONDS_PER_TRY
         ways = [(0, next(serial), b"", matcher.deep_copy(), place)]
         seen: dict[tuple[object, ...], int] = {}
         while ways:
             _, _, path, here, at = heapq.heappop(ways)
             if here.is_accepting():
                 return path
+            if at.quote == OUTSIDE:
+                for tail, tokens in tails:
+                    if here.validate_tokens(tokens) == len(tokens):
+                        return path + tail
             forced: bytes = here.compute_ff_bytes()
             begins = not path or (self._json and at.length == 0)
             run = self._run(here, at) if narrow and begins and not forced else b""
             only = forced or run
             for step in [only] if only else self._steps(here, at, narrow=narrow):
                 tries -= 1
-                if tries < 0:
+                if tries < 0 or (tries % 16 == 0 and time.thread_time() > until):
                     return None
                 ahead = here.deep_copy()
                 if not self._take(ahead, step):
@@ -87,6 +113,22 @@ class Closing:
                     seen[key] = seen.get(key, 0) + 1
                     heapq.heappush(ways, (len(longer), next(serial), longer, ahead, there))
         return None
+
+    def _tails(self, known: bytes) -> list[tuple[bytes, list[int]]]:
+        """The ends of a known way that begin behind a value, the shortest first, as tokens."""
+        tokens = [*self._vocabulary.spell(known), self._vocabulary.eos_token_id]
+        if len(tokens) != len(known) + 1:
+            return []
+        tails: list[tuple[bytes, list[int]]] = []
+        place = JsonPosition()
+        # A way may begin within a string; then what is a string and what is none is exchanged.
+        for start in (place, place._replace(quote=INSIDE)):
+            at = start
+            for index, byte in enumerate(known):
+                if at.quote == OUTSIDE and byte in _BEHIND:
+                    tails.append((known[index:], tokens[index:]))
+                at = at.after(known[index : index + 1])
+        return sorted(tails, key=lambda tail: len(tail[0]))[:_MOST_TAILS]
 
     def _run(self, matcher: Any, at: JsonPosition) -> bytes:
         """A run of one letter after which the text may end, for strings with a least length."""

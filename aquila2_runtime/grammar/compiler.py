@@ -195,14 +195,26 @@ def _compile(
     matcher = package.LLMatcher(vocabulary.compiled, grammar, log_level=0, limits=limits)
     if matcher.is_error():
         raise _invalid(str(matcher.get_error()))
+    matcher = _alive(matcher)
     names = (json.dumps(name, ensure_ascii=False)[1:-1].encode() for name in required)
     closing = Closing(vocabulary, json_text=json_text, required=names)
     way = closing.find(matcher, JsonPosition(), _TRIES)
     # What no search finds may still be there for an expression; JSON must always close.
-    if way is None and (json_text or matcher.is_error() or not any(matcher.compute_bitmask())):
-        raise _invalid("no answer that it accepts was found")
+    if way is None and json_text:
+        raise _invalid("no answer that it accepts was found; it may be too complex")
     notices = tuple(f"The grammar: {note}" for note in matcher.get_grammar_warnings())
     return Compiled(vocabulary, closing, matcher, way, notices)
+
+
+def _alive(matcher: Any) -> Any:
+    """Return the matcher if anything can come first; limits are met at the first mask."""
+    ahead = matcher.deep_copy()
+    mask = ahead.compute_bitmask()
+    if ahead.is_error():
+        raise _invalid(str(ahead.get_error()))
+    if not any(mask) or (ahead.is_stopped() and not ahead.is_accepting()):
+        raise _invalid("it accepts nothing")
+    return matcher
 
 
 def _invalid(said: str) -> InvalidConstraintError:

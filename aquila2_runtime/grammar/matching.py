@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 # Continuations looked at while generating; the first search, before any work, may look at more.
 _TRIES: Final = 3_000
-# After a search that found nothing, steps to the next one.
-_PATIENCE: Final = 16
+# Where no way was found at first: continuations looked at, and steps to the next search.
+_FEWER_TRIES: Final = 300
+_PATIENCE: Final = 32
 
 
 class GrammarState(TokenConstraint):
@@ -54,6 +55,7 @@ class GrammarState(TokenConstraint):
         self._sought = 0
         # What ``settle`` found out about the id it returned.
         self._settled: tuple[int, bytes | None, JsonPosition] | None = None
+        self._cut_before = False  # as it was before ``settle``
 
     @property
     def ended(self) -> bool:
@@ -90,6 +92,7 @@ class GrammarState(TokenConstraint):
         self._unsettle()
         if token_id == self._vocabulary.eos_token_id:
             return token_id
+        self._cut_before = self._cut
         place, way = self._try(token_id)
         if not self._cut and self._way is not None and not self._fits(way, self._left - 1):
             self._take_back()
@@ -130,13 +133,16 @@ class GrammarState(TokenConstraint):
             return way
         if way is None and self._sought > 0:
             return None
-        found = self._closing.find(self._matcher, place, _TRIES)
+        tries = _TRIES if way is not None else _FEWER_TRIES
+        found = self._closing.find(self._matcher, place, tries, way or b"")
+        if way and found is not None and not self._fits(found, self._left - 1):
+            found = self._closing.find(self._matcher, place, _TRIES)
         if found is None:
             self._sought = _PATIENCE
         return found
 
     def _leads_to_end(self, way: bytes) -> bool:
-        tokens = [*self._vocabulary.cut(way), self._vocabulary.eos_token_id]
+        tokens = [*self._vocabulary.spell(way), self._vocabulary.eos_token_id]
         return bool(self._matcher.validate_tokens(tokens) == len(tokens))
 
     def _fits(self, way: bytes | None, left: int) -> bool:
@@ -154,6 +160,7 @@ class GrammarState(TokenConstraint):
         """Forget what ``settle`` tried: the step is run again."""
         if self._settled is not None:
             self._settled = None
+            self._cut = self._cut_before
             self._take_back()
 
     def _take_back(self) -> None:

@@ -23,6 +23,7 @@ MAX_PROPERTIES: Final = 500
 MAX_ENUM: Final = 1_000
 MAX_BRANCHES: Final = 64
 MAX_COUNT: Final = 10_000  # of minItems, maxLength and their like
+MAX_DIVISOR: Final = 1_000
 _MAX_NESTING: Final = 3 * MAX_DEPTH
 _MAX_VALUES: Final = 20_000
 
@@ -149,11 +150,13 @@ class _Fitting:
             if kinds != "string" and (not isinstance(kinds, list) or "string" not in kinds):
                 return True  # formats are about strings; here it says nothing
             known = isinstance(value, str) and value in _FORMATS
+        elif key == "multipleOf":
+            known = _divides_easily(value)
         else:
             known = key not in _UNENFORCED
         if known:
             return False
-        said = f"{key} ({value})" if key == "format" else key
+        said = f"{key} ({value})" if key in ("format", "multipleOf") else key
         if self._strict:
             _fail(
                 f"The keyword {said:.80} at {at:.200} cannot be enforced.",
@@ -235,6 +238,14 @@ def required_names(schema: object) -> frozenset[str]:
             if isinstance(names, Sequence) and not isinstance(names, str):
                 found.update(name for name in names if isinstance(name, str))
     return frozenset(found)
+
+
+def _divides_easily(divisor: object) -> bool:
+    """Whether remainders by it are few enough to be followed digit by digit."""
+    if isinstance(divisor, bool) or not isinstance(divisor, (int, float)) or divisor <= 0:
+        return False
+    digits = f"{divisor:.12f}".rstrip("0").replace(".", "").lstrip("0")
+    return float(f"{divisor:.12f}") == divisor and int(digits or "0") <= MAX_DIVISOR
 
 
 def _only_branch(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -84,6 +84,13 @@ class Vocabulary:
         tokens: list[int] = self.compiled.greedy_tokenize(data[start:].decode("utf-8"))
         return head + tokens
 
+    def spell(self, data: bytes) -> list[int]:
+        """Tokens that spell some bytes, one for each byte where the vocabulary has all of them."""
+        try:
+            return [self.units[byte] for byte in data]
+        except KeyError:
+            return self.cut(data)
+
     def completions(self, text: bytes) -> list[tuple[int, int, bytes]]:
         """Tokens with which a text can become complete.
 

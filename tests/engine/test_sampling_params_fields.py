@@ -30,6 +30,7 @@ NONE_ALLOWED = {
     "seed",
     "logprobs",
     "prompt_logprobs",
+    "constraint",
     "logit_bias",
     "stop",
     "stop_token_ids",

@@ -67,6 +67,7 @@ RUNTIME_NAMES = [
     "Usage",
     "WeightsError",
     "__version__",
+    "json_instruction",
     "register",
 ]
 

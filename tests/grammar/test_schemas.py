@@ -1,0 +1,135 @@
+"""Random schemas under random weights, and hostile ones: always valid, or refused in time."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aquila2_runtime import Aquila2Runtime, JsonSchema, SamplingParams
+from aquila2_runtime.errors import GenerationError, InvalidRequestError
+from aquila2_runtime.grammar.compiler import Compiled, Compiler, compiler_for
+from aquila2_runtime.tokenizer import Aquila2Tokenizer
+from tests.fixtures_checkpoint import VOCAB_SIZE, make_checkpoint
+from tests.grammar.hostile import hostile
+from tests.grammar.schemas import random_schema, valid
+
+QUICK = 24
+ALL = 200
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_path: Path) -> Aquila2Tokenizer:
+    return Aquila2Tokenizer.load(demo_path, vocab_size=4096)
+
+
+@pytest.fixture(scope="module")
+def compiler(tokenizer: Aquila2Tokenizer) -> Compiler:
+    return compiler_for(tokenizer)
+
+
+def allowed(mask: bytes, n_vocab: int) -> list[int]:
+    bits = bin(int.from_bytes(mask, "little"))[:1:-1]
+    return [at for at, bit in enumerate(bits[:n_vocab]) if bit == "1"]
+
+
+def drive(
+    compiled: Compiled, tokenizer: Aquila2Tokenizer, max_tokens: int, rng: random.Random
+) -> tuple[str, bool]:
+    """Write an answer by drawing evenly from what is allowed; its text, and whether it was cut."""
+    state = compiled.state(max_tokens)
+    ids: list[int] = []
+    while len(ids) < max_tokens:
+        mask = state.mask()
+        assert mask is not None
+        chosen = rng.choice(allowed(mask, tokenizer.n_vocab))
+        ids.append(state.settle(chosen))
+        # A step that failed is run again: the same id must come of it.
+        if rng.random() < 0.1:
+            state.mask()
+            assert state.settle(chosen) == ids[-1]
+        state.advance(ids[-1])
+        if state.ended or ids[-1] == tokenizer.eos_token_id:
+            break
+    return tokenizer.decode(ids), state.cut
+
+
+def check_schema(seed: int, compiler: Compiler, tokenizer: Aquila2Tokenizer) -> None:
+    schema = random_schema(seed)
+    compiled = compiler.compile(JsonSchema(schema))
+    least = max(compiled.least_tokens, 1)
+    for max_tokens in (least, least + 5, 2 * least + 20, 300):
+        if max_tokens >= least:
+            text, _ = drive(compiled, tokenizer, max_tokens, random.Random(seed + max_tokens))
+            assert valid(json.loads(text), schema), text
+
+
+@pytest.mark.parametrize("seed", range(QUICK))
+def test_random_answers_follow_random_schemas_under_any_limit(
+    seed: int, compiler: Compiler, tokenizer: Aquila2Tokenizer
+) -> None:
+    """G4: 100 % of finished answers are valid, with the tightest limit and with a loose one."""
+    check_schema(seed, compiler, tokenizer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(QUICK, ALL))
+def test_more_random_answers_follow_random_schemas(
+    seed: int, compiler: Compiler, tokenizer: Aquila2Tokenizer
+) -> None:
+    check_schema(seed, compiler, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A checkpoint of random weights, with a vocabulary of little more than the bytes."""
+    path = make_checkpoint(
+        tmp_path_factory.mktemp("untrained"), vocab_size=VOCAB_SIZE, max_position_embeddings=2048
+    )
+    with Aquila2Runtime.load(str(path), template="aquila-v1", device="cpu") as runtime:
+        yield runtime
+
+
+def test_an_untrained_model_follows_schemas_in_mixed_batches(untrained: Aquila2Runtime) -> None:
+    """Greedy and sampled, tight and loose, together in the batches that come of it."""
+    schemas = [random_schema(seed) for seed in range(100, 112)]
+    params = []
+    for at, schema in enumerate(schemas):
+        compiled = compiler_for(untrained.tokenizer).compile(JsonSchema(schema))
+        params.append(
+            SamplingParams(
+                max_tokens=max(compiled.least_tokens, 1) + (0, 7, 60)[at % 3],
+                temperature=(0.0, 1.0)[at % 2],
+                seed=at,
+                constraint=JsonSchema(schema),
+            )
+        )
+    outputs = untrained.complete_batch(["x"] * len(schemas), params)
+    for output, schema in zip(outputs, schemas, strict=True):
+        assert valid(json.loads(output.text), schema), output.text
+
+
+@pytest.mark.parametrize(
+    "make", [make for _, make in hostile()], ids=[name for name, _ in hostile()]
+)
+def test_hostile_constraints_are_refused_or_bounded(
+    make: Callable[[], Any], compiler: Compiler, tokenizer: Aquila2Tokenizer
+) -> None:
+    """G1, G2: processor time of this thread, so that other work on the machine does not count."""
+    began = time.thread_time()
+    try:
+        compiled = compiler.compile(make())
+    except InvalidRequestError:
+        compiled = None
+    assert time.thread_time() - began < 1.0
+    if compiled is not None and compiled.least_tokens < 100:
+        try:
+            drive(compiled, tokenizer, 100, random.Random(1))
+        except GenerationError:
+            pass
+        assert time.thread_time() - began < 5.0
