@@ -12,8 +12,7 @@ Rules, the same for all five templates:
 * A tool's result is a turn on the user's side that reads ``Tool result (name):``, a new line and
   the content (``Tool result:`` without a name): Aquila2 was not trained for tools and has no such
   role.
-* An assistant's calls stand behind its content, each on a line of its own.
-* Tools are shown behind the system text, after a blank line.
+* An assistant's calls stand behind its content, a line each. Tools stand behind the system text.
 * A name on another message is put before its content: ``name: content``.
 * Text is literal. Nothing in it is formatted or stripped, and it yields no control token.
 """

@@ -19,6 +19,7 @@ from aquila2_runtime.outputs import (
     Usage,
 )
 from aquila2_runtime.tool_parser import Parsed, ToolCallParser
+from aquila2_runtime.tools import CALL_OPENING
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.handle import RequestHandle
@@ -62,6 +63,8 @@ class Answer:
         self._detokenizer = IncrementalDetokenizer(tokenizer)
         self._stops = StopChecker(stop, include=params.include_stop_str_in_output)
         self._calls = calls
+        self._called = False  # whether a call has begun, in which no stop string counts
+        self._tail = ""  # of the text, where the opening of a call may begin
         self._pieces: list[str] = []
         self._told = 0  # ids that went out with a delta
         self._started: Started | None = None
@@ -117,10 +120,6 @@ class Answer:
             return None
         return self._delta(text, first_prompt_logprobs)
 
-    @property
-    def _in_calls(self) -> bool:
-        return self._calls is not None and self._calls.in_calls
-
     def output(self, index: int = 0) -> CompletionOutput:
         """Return the whole answer, once done."""
         return CompletionOutput(
@@ -158,9 +157,14 @@ class Answer:
         count, params = len(self.token_ids), self._request.params
         if token_id in self._request.stop_ids and count > params.min_tokens:
             return False  # it ends the answer and is no text; the engine says so in this chunk
+        text = self._detokenizer.add(token_id)
+        if self._calls is not None and not self._called:
+            # In the text as written: stop strings hold back what the calls' parser gets to see.
+            self._tail += text
+            self._called = CALL_OPENING in self._tail
+            self._tail = self._tail[1 - len(CALL_OPENING) :]
         shown, matched = self._stops.feed(
-            self._detokenizer.add(token_id),
-            allow_stop=count >= params.min_tokens and not self._in_calls,
+            text, allow_stop=count >= params.min_tokens and not self._called
         )
         pieces.append(shown)
         if matched is None:
@@ -169,7 +173,8 @@ class Answer:
         return True
 
     def _finish(self, finished: Finished, pieces: list[str]) -> None:
-        shown, matched = self._stops.feed(self._detokenizer.finish(), allow_stop=True)
+        last = self._detokenizer.finish()
+        shown, matched = self._stops.feed(last, allow_stop=not self._called)
         pieces.append(shown)
         if matched is not None:
             self._end(FinishReason.STOP, matched)

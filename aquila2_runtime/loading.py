@@ -18,6 +18,7 @@ from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.select import make_attention
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.faults import empty_device_cache
+from aquila2_runtime.engine.heap import keep_freed_memory
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.runner import Runner
 from aquila2_runtime.engine.sampler import Sampler
@@ -104,6 +105,14 @@ def _build(
         progress("checking", 0, None)
     # Everything that can be known without reading a weight is checked before one is read.
     files = verify_weights(resolved.path, config, allow_pickle=options.allow_pickle)
+    if config.packing is not None:
+        _log.warning(
+            "%s holds %s weights: they are unpacked into %s as they are loaded, which takes that "
+            "much memory. quantization=\"nf4\" packs them again.",
+            resolved.name,
+            config.packing.label,
+            options.quantization or type_name(placement.dtype),
+        )
     needed = estimate(options, config, placement, max_model_len)
     _log.info("%s needs on %s:\n%s", resolved.name, placement.device, needed.table())
     for name in ("attention", "cuda_graphs"):
@@ -116,6 +125,8 @@ def _build(
         if placement.device.type == "cuda":
             # Of this thread alone; kernels are launched where it points.
             torch.cuda.set_device(placement.device)
+        else:
+            keep_freed_memory()
         model = load_weights(
             resolved.path,
             config,

@@ -106,6 +106,9 @@ def _info(
     placement, config = model.placement, model.config
     reasons = dict(placement.reasons)
     reasons["kv_cache_bytes"] = model.cache_reason
+    if config.packing is not None:
+        held = options.quantization or type_name(placement.dtype)
+        reasons["quantization"] = f"{config.packing.label} weights were unpacked into {held}"
     reasons["template"] = (
         "asked for"
         if options.template

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING, ToolCall
+from aquila2_runtime.call_reader import CallReader, ToolCallPiece
+from aquila2_runtime.tools import CALL_OPENING, ToolCall
 
-_HEAD: Final = '{"name": "'
-_MIDDLE: Final = '", "arguments": '
-_BRACKETS: Final = frozenset("{}[]")
-# Of single classes, so that they are matched in one go and never tried again.
-_IN_STRING: Final = re.compile(r'[^"\\]+')
-_BETWEEN: Final = re.compile(r'[^"<{}\[\]]+')
-_MAX_NAME: Final = 64
+__all__ = ["InvalidToolCall", "Parsed", "ToolCallParser", "ToolCallPiece", "parse_calls"]
+
 _MAX_NESTING: Final = 200
 
 
@@ -38,21 +33,6 @@ class InvalidToolCall:
     name: str | None
     arguments: str
     error: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ToolCallPiece:
-    """A piece of a call while it is written.
-
-    Attributes:
-        index: The call's place among the answer's calls.
-        name: The tool's name, with the first piece of a call; None with the others.
-        arguments: More of the arguments, as JSON text.
-    """
-
-    index: int
-    name: str | None
-    arguments: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +68,7 @@ class ToolCallParser:
         self._content: list[str] = []
         self._held = ""  # of the content: a line break or an opening may begin here
         self._between = False  # behind a call
-        self._call: _Call | None = None
+        self._call: CallReader | None = None
         self._count = 0
         self._leading = leading
         self._plain = False  # it is known that there are no calls
@@ -148,7 +128,7 @@ class ToolCallParser:
         if at >= 0:
             before = seen[:at].removesuffix("\n")
             self._held = ""
-            self._call = _Call(self._count)
+            self._call = CallReader(self._count)
             self._count += 1
             rest = seen[at + len(CALL_OPENING) :]
         else:
@@ -158,7 +138,7 @@ class ToolCallParser:
             content.append(before)
         return rest
 
-    def _end(self, call: _Call, pieces: list[ToolCallPiece]) -> None:
+    def _end(self, call: CallReader, pieces: list[ToolCallPiece]) -> None:
         """Judge a call that ended."""
         self._call = None
         self._between = True
@@ -175,102 +155,6 @@ class ToolCallParser:
         if call.name is None:
             arguments = json.dumps(dict(found.arguments), ensure_ascii=False)
             pieces.append(ToolCallPiece(call.index, found.name, arguments))
-
-
-class _Call:
-    """One call while it is read: its body up to the closing that stands in no string."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.name: str | None = None
-        self.done = False
-        self._parts: list[str] = []
-        self._tail = ""  # what the closing may begin with
-        self._head: str | None = ""  # while name and arguments are sought in the usual form
-        self._quoted = self._escaped = False
-        self._depth = 0
-        self._over = False  # whether the arguments are complete
-        self._arguments: list[str] = []
-
-    @property
-    def body(self) -> str:
-        """The JSON text so far."""
-        return "".join(self._parts)
-
-    @property
-    def arguments(self) -> str:
-        """The arguments so far, or the body where they have not begun."""
-        return "".join(self._arguments) if self.name is not None else self.body
-
-    def feed(self, text: str, pieces: list[ToolCallPiece]) -> str:
-        """Read on; return what is behind the call."""
-        at = 0
-        while at < len(text):
-            if not self._quoted and (self._tail or text[at] == "<"):
-                self._tail += text[at]
-                at += 1
-                if self._tail == CALL_CLOSING:
-                    self.done = True
-                    break
-                if not CALL_CLOSING.startswith(self._tail):
-                    # It is none. Only its last character can begin one again: no other is a "<".
-                    run, self._tail = self._tail[:-1], ""
-                    self._take(run, pieces)
-                    at -= 1
-                continue
-            run = self._run(text, at)
-            self._take(run, pieces)
-            at += len(run)
-        return text[at:]
-
-    def _run(self, text: str, at: int) -> str:
-        """The next characters that can be taken at once: none of them changes anything."""
-        if self._escaped or (self.name is None and self._head is not None):
-            return text[at]
-        found = (_IN_STRING if self._quoted else _BETWEEN).match(text, at)
-        return found.group() if found else text[at]
-
-    def _take(self, run: str, pieces: list[ToolCallPiece]) -> None:
-        """Add one character of the body, or several that change nothing."""
-        self._parts.append(run)
-        if self._escaped:
-            self._escaped = False
-        elif self._quoted and run == "\\":
-            self._escaped = True
-        elif run == '"':
-            self._quoted = not self._quoted
-        if self.name is not None:
-            self._argue(run, pieces)
-        elif self._head is not None:
-            self._begin(run, pieces)
-
-    def _begin(self, character: str, pieces: list[ToolCallPiece]) -> None:
-        """Read up to the arguments, as long as the body has the usual form."""
-        self._head = head = (self._head or "") + character
-        if len(head) <= len(_HEAD):
-            if not _HEAD.startswith(head):
-                self._head = None
-            return
-        name, quote, rest = head[len(_HEAD) :].partition('"')
-        if (
-            len(name) > _MAX_NAME
-            or "\\" in name
-            or (quote and not _MIDDLE.startswith(quote + rest))
-        ):
-            self._head = None
-        elif quote + rest == _MIDDLE:
-            self.name = name
-            pieces.append(ToolCallPiece(self.index, name, ""))
-
-    def _argue(self, run: str, pieces: list[ToolCallPiece]) -> None:
-        """Add more of the arguments; they end with the bracket that closes their first."""
-        if self._over:
-            return
-        self._arguments.append(run)
-        pieces.append(ToolCallPiece(self.index, None, run))
-        if not self._quoted and run in _BRACKETS:
-            self._depth += 1 if run in "{[" else -1
-            self._over = self._depth <= 0
 
 
 def parse_calls(

@@ -60,6 +60,30 @@ def checkpoint(name: str, directory: Path) -> Path:
     return path
 
 
+def sharded(shape: Shape, path: Path, shards: int) -> Path:
+    """Make a checkpoint of several files of about equal size, without a tokenizer."""
+    path.mkdir(parents=True, exist_ok=True)
+    _write(path / "config.json", _config(shape))
+    tensors = _tensors(shape)
+    limit = -(-sum(tensor.nbytes for tensor in tensors.values()) // shards)
+    groups: list[dict[str, torch.Tensor]] = [{}]
+    held = 0
+    for name, tensor in tensors.items():
+        if held >= limit and len(groups) < shards:
+            groups.append({})
+            held = 0
+        groups[-1][name] = tensor
+        held += tensor.nbytes
+    count = len(groups)
+    placed: dict[str, str] = {}
+    for number, group in enumerate(groups, 1):
+        file = f"model-{number:05d}-of-{count:05d}.safetensors"
+        save_file(group, path / file, metadata={"format": "pt"})
+        placed |= dict.fromkeys(group, file)
+    _write(path / "model.safetensors.index.json", {"metadata": {}, "weight_map": placed})
+    return path
+
+
 def as_llama(path: Path, directory: Path) -> Path:
     """A copy whose config.json says Llama, for engines that know no Aquila; weights are linked."""
     copy = directory / f"{path.name}-llama"

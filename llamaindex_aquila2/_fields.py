@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.bridge.pydantic import Field
@@ -35,8 +36,8 @@ class Fields(NoTools):
     dtype: str = "auto"
     max_model_len: int | None = None
     template: str | None = None
-    adapters: Any = None
-    merge_adapter: Any = None
+    adapters: Mapping[str, str] | tuple[tuple[str, str], ...] | None = None
+    merge_adapter: str | None = None
     revision: str | None = None
     source: str | None = None
     cache_dir: str | None = None

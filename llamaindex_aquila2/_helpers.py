@@ -7,7 +7,7 @@ when a helper is made. The helpers made here count with the model's own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.errors import InvalidRequestError
 
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from llama_index.core.node_parser import SentenceSplitter
 
 Tokenize = Callable[[str], list[int]]
+
+# Tokens of the longest instructions LlamaIndex wraps around context, with a system message and a
+# question.
+_INSTRUCTIONS: Final = 400
+
+
+def _share(metadata: LLMMetadata) -> int:
+    """Tokens of a chunk, and of a chat memory.
+
+    Two retrieved chunks (LlamaIndex's default), the memory and as much again for what the messages
+    themselves take go into one prompt beside the instructions and the answer. What does not, is
+    refined call by call, with the answer so far in every prompt.
+    """
+    room = metadata.context_window - metadata.num_output
+    return max(room - _INSTRUCTIONS, room // 4) // 4
 
 
 def make_prompt_helper(metadata: LLMMetadata, tokenize: Tokenize) -> PromptHelper:
@@ -37,10 +52,7 @@ def make_node_parser(
     """
     from llama_index.core.node_parser import SentenceSplitter
 
-    # Two retrieved chunks (LlamaIndex's default), a chat memory and LlamaIndex's instructions fit
-    # into one prompt beside the answer: more would be refined call by call.
-    room = metadata.context_window - metadata.num_output
-    size = max(16, min(1024, room // 6)) if chunk_size is None else chunk_size
+    size = max(16, min(1024, _share(metadata))) if chunk_size is None else chunk_size
     overlap = size // 10 if chunk_overlap is None else chunk_overlap
     if size < 1 or not 0 <= overlap < size:
         raise InvalidRequestError(
@@ -60,10 +72,10 @@ def make_chat_memory(
     Raises:
         InvalidRequestError: The limit is not positive or leaves no room for the answer.
     """
-    from llama_index.core.memory import ChatMemoryBuffer
+    from llamaindex_aquila2._chat_memory import ModelChatMemory
 
     room = metadata.context_window - metadata.num_output
-    limit = max(1, room // 4) if token_limit is None else token_limit
+    limit = max(1, _share(metadata)) if token_limit is None else token_limit
     if not 0 < limit <= max(room, 1):
         raise InvalidRequestError(
             f"token_limit={limit} is not valid; beside an answer of {metadata.num_output} tokens "
@@ -71,4 +83,4 @@ def make_chat_memory(
             parameter="token_limit",
             value=limit,
         )
-    return ChatMemoryBuffer.from_defaults(token_limit=limit, tokenizer_fn=tokenize)
+    return ModelChatMemory.from_defaults(token_limit=limit, tokenizer_fn=tokenize)

@@ -21,7 +21,7 @@ MAX_TOKENS_ALIASES: Final = ("max_new_tokens", "num_output")
 _NOT_HERE: Final = frozenset({"n", "prompt_logprobs"})
 SAMPLING_KEYWORDS: Final = FIELD_NAMES - _NOT_HERE
 # Sampling fields of the constructor; logit_bias has integer keys, which JSON does not keep.
-SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"logit_bias"}
+SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"constraint", "logit_bias"}
 REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
 CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | set(MAX_TOKENS_ALIASES)
 

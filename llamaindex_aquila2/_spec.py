@@ -168,8 +168,8 @@ class Specified(Fields):
         """Make a splitter that counts this model's tokens.
 
         Args:
-            chunk_size: Tokens of a chunk; by default a sixth of the room beside the answer, at
-                most 1024.
+            chunk_size: Tokens of a chunk; by default a quarter of the room beside the answer and
+                LlamaIndex's instructions, at most 1024.
             chunk_overlap: Tokens that neighbours share; by default a tenth of the size.
         """
         return make_node_parser(self.metadata, self.tokenizer_fn, chunk_size, chunk_overlap)
@@ -178,7 +178,8 @@ class Specified(Fields):
         """Make a chat memory that leaves room for retrieved context and the answer.
 
         Args:
-            token_limit: Tokens it keeps; by default a quarter of the room beside the answer.
+            token_limit: Tokens it keeps; by default a quarter of the room beside the answer and
+                LlamaIndex's instructions.
         """
         return make_chat_memory(self.metadata, self.tokenizer_fn, token_limit)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from aquila2_runtime.checkpoint.packing import PER_WORD, Packing, read_packing
 from aquila2_runtime.checkpoint.rope import context_length, read_rope
 from aquila2_runtime.checkpoint.strict_json import read_json_object
 from aquila2_runtime.errors import ConfigError
@@ -58,7 +59,7 @@ class ModelConfig:
         pad_token_id: Padding token, or None.
         torch_dtype: "float16", "bfloat16" or "float32", as the file declares.
         tie_word_embeddings: Whether the head is the embedding.
-        quantization: Settings of a quantized file; None, as such files are refused so far.
+        packing: How 4-bit weights are stored; None when they are not packed.
         raw: The file as it stands.
     """
 
@@ -78,7 +79,7 @@ class ModelConfig:
     pad_token_id: int | None
     torch_dtype: str
     tie_word_embeddings: bool
-    quantization: dict[str, Any] | None = None
+    packing: Packing | None = None
     raw: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -111,14 +112,18 @@ def read_config(path: Path) -> ModelConfig:
         ConfigError: The file is missing, malformed, of another architecture, or contradictory.
     """
     raw = read_json_object(path / "config.json", max_bytes=_MAX_BYTES, error=ConfigError)
-    config = parse_config(raw)
+    config = parse_config(raw, path)
     _check_added_tokens(path, config)
     _compare_generation_config(path, config)
     return config
 
 
-def parse_config(raw: dict[str, Any]) -> ModelConfig:
+def parse_config(raw: dict[str, Any], path: Path | None = None) -> ModelConfig:
     """Check the contents of a config.json; nothing is allocated.
+
+    Args:
+        raw: The file's contents.
+        path: The checkpoint's directory; None looks at no other file.
 
     Raises:
         ConfigError: As for :func:`read_config`.
@@ -158,15 +163,17 @@ def parse_config(raw: dict[str, Any]) -> ModelConfig:
         pad_token_id=pad,
         torch_dtype=_dtype(raw),
         tie_word_embeddings=_flag(raw, "tie_word_embeddings"),
+        packing=read_packing(raw, path),
         raw=raw,
     )
+    _check_packing(config)
     if config.num_parameters > _MAX_PARAMETERS:
         _fail(raw, "hidden_size", f"and the other sizes make {config.num_parameters} parameters")
     return config
 
 
 def _check_kind(raw: Mapping[str, Any]) -> None:
-    """Refuse anything that is not an unquantized Llama-shaped decoder."""
+    """Refuse anything that is not a Llama-shaped decoder."""
     if raw.get("model_type") not in _MODEL_TYPES:
         _fail(raw, "model_type", "must be 'aquila' or 'llama'")
     architectures = raw.get("architectures")
@@ -181,15 +188,23 @@ def _check_kind(raw: Mapping[str, Any]) -> None:
             _fail(raw, key, "must be false; Aquila2 has no biases")
     if raw.get("partial_rotary_factor") not in (None, 1, 1.0):
         _fail(raw, "partial_rotary_factor", "must be 1")
-    for key in ("quantization_config", "compression_config"):
-        if raw.get(key) is not None:
-            raise ConfigError(
-                f"config.json has {key}: a checkpoint that was quantized before is not supported "
-                "yet.",
-                parameter=key,
-                value=raw[key],
-                hint='Use the unquantized checkpoint with quantization="nf4" or "int8".',
-            )
+    if raw.get("compression_config") is not None:
+        raise ConfigError(
+            "config.json has compression_config, which is not supported.",
+            parameter="compression_config",
+            value=raw["compression_config"],
+            hint='Use the unquantized checkpoint with quantization="nf4" or "int8".',
+        )
+
+
+def _check_packing(config: ModelConfig) -> None:
+    """Packed weights are whole words, and groups of their inputs."""
+    if config.packing is None:
+        return
+    key = config.num_kv_heads * config.head_dim
+    sizes = (config.hidden_size, config.intermediate_size, config.num_heads * config.head_dim, key)
+    if any(size % PER_WORD for size in sizes):
+        _fail(config.raw, "hidden_size", f"and the other sizes must be multiples of {PER_WORD}")
 
 
 def _ids(raw: Mapping[str, Any], vocab_size: int) -> tuple[int | None, int, int | None]:

@@ -21,8 +21,10 @@ _INT8_BYTES: Final = 1.0 + 1 / 1024  # one scale per row; rows are thousands of 
 _ROWS: Final = 64
 _STEP_TOKENS: Final = 512
 _BLOCK: Final = 16
-# Choosing from one logit: as computed, in fp32 twice, and as an fp64 and two 64-bit whole numbers.
-_LOGIT_BYTES: Final = 34
+# Choosing from one logit: as computed, and in fp32 twice; a captured step, which looks at all rows
+# at once, has an fp64 and two 64-bit whole numbers of each besides.
+_LOGIT_BYTES: Final = 10
+_CAPTURED_LOGIT_BYTES: Final = 34
 # A captured step holds its launches (some hundreds, each with its arguments) on the device; the
 # matrix library keeps a workspace per stream, and two streams are used.
 _GRAPH_BYTES: Final = 4 * 2**20
@@ -150,18 +152,19 @@ def estimate_memory(
     wide = (4 * config.hidden_size + 3 * config.intermediate_size) * max(item, 4)
     head = config.num_kv_heads * config.head_dim
     gathered = head * (2 * item if kv_item > 1 else 2 * item + 5)
-    logits = rows * config.vocab_size * _LOGIT_BYTES
+    logits = rows * config.vocab_size
+    captured = _MATRIX_BYTES + rows * wide + logits * _CAPTURED_LOGIT_BYTES
     return MemoryEstimate(
         weights=int(config.linear_parameters * packed[quantization]) + plain * item,
         weights_label=quantization or dtype,
         kv_per_token=kv_token_bytes(config, kv_item),
         kv_dtype=kv_dtype or dtype,
         kv_tokens=kv_tokens if kv_tokens is not None else length,
-        workspace=step_tokens * wide + length * gathered + logits,
+        workspace=step_tokens * wide + length * gathered + logits * _LOGIT_BYTES,
         context=config.max_position,
         length=length,
         gathered=gathered,
-        graphs=graphs * _GRAPH_BYTES + _MATRIX_BYTES + rows * wide + logits if graphs else 0,
+        graphs=graphs * _GRAPH_BYTES + captured if graphs else 0,
         copy=config.linear_parameters * item if nf4_copy else 0,
     )
 

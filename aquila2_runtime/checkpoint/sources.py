@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from aquila2_runtime.checkpoint.headers import open_bin
+from aquila2_runtime.checkpoint.unpack import unpack
 from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.packing import Packing
     from aquila2_runtime.checkpoint.verify import WeightFiles
 
 Progress = Callable[[str, int, int | None], None]
@@ -77,9 +79,9 @@ class Watch:
                     self.failure = self.failure or error
                     raise
 
-    def check_counts(self, names: dict[str, Any]) -> None:
+    def check_counts(self, sources: Iterable[Source | PackedSource]) -> None:
         """Every tensor was read, and once."""
-        for name in names:
+        for name in (part for source in sources for part in source.names):
             if self._reads.get(name) != 1:
                 raise WeightsError(
                     f"Tensor {name} was read {self._reads.get(name, 0)} times instead of once.",
@@ -99,6 +101,7 @@ class Source:
         self, name: str, stored: Any, watch: Watch, update: Update | None, *, own: bool
     ) -> None:
         self._name = name
+        self.names = (name,)
         self.stored = stored
         self._watch = watch
         self._update = update
@@ -113,9 +116,41 @@ class Source:
         return tensor if self._update is None else self._update(tensor)
 
 
+class PackedSource:
+    """A weight stored as 4-bit numbers in several tensors, unpacked when it is indexed."""
+
+    def __init__(
+        self,
+        name: str,
+        packing: Packing,
+        parts: Mapping[str, Source],
+        watch: Watch,
+        update: Update | None,
+    ) -> None:
+        self._name = name
+        self._packing = packing
+        self._parts = parts
+        self._watch = watch
+        self._update = update
+        self.names = tuple(name for part in parts.values() for name in part.names)
+
+    def __getitem__(self, index: object) -> torch.Tensor:
+        parts = {part: source[...] for part, source in self._parts.items()}
+        try:
+            weight = unpack(self._name, self._packing, parts)
+        except WeightsError as error:
+            # The loader wraps what it is told; this is what is wrong.
+            self._watch.failure = self._watch.failure or error
+            raise
+        if self._update is not None:
+            weight = self._update(weight)
+        whole: torch.Tensor = weight[index]  # type: ignore[index]
+        return whole
+
+
 def open_sources(
     files: WeightFiles, watch: Watch, *, own: bool, updates: Mapping[str, Update] | None = None
-) -> dict[str, Any]:
+) -> Mapping[str, Source | PackedSource]:
     """Open every shard; nothing is read yet.
 
     Args:
@@ -132,7 +167,7 @@ def open_sources(
     """
     from safetensors import SafetensorError, safe_open
 
-    sources: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
     for file in files.files:
         names = [name for name, info in files.tensors.items() if info.file == file]
         if files.format == "bin":
@@ -151,4 +186,23 @@ def open_sources(
             name: Source(name, stored[name], watch, (updates or {}).get(name), own=own)
             for name in names
         }
+    if files.packing is not None:
+        return _joined(sources, files.packing, watch, updates or {})
     return sources
+
+
+def _joined(
+    sources: Mapping[str, Source], packing: Packing, watch: Watch, updates: Mapping[str, Update]
+) -> dict[str, Source | PackedSource]:
+    """The tensors that make up one weight as one source, under the weight's name."""
+    joined: dict[str, Source | PackedSource] = {}
+    parts: dict[str, dict[str, Source]] = {}
+    for name, source in sources.items():
+        module, _, part = name.rpartition(".")
+        if part == "weight":
+            joined[name] = source
+        else:
+            parts.setdefault(f"{module}.weight", {})[part] = source
+    for name, own in parts.items():
+        joined[name] = PackedSource(name, packing, own, watch, updates.get(name))
+    return joined

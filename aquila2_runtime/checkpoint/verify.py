@@ -18,12 +18,15 @@ from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.checkpoint.packing import Packing
 
 _MAX_INDEX_BYTES: Final = 64 << 20
 _SHARD: Final = re.compile(r".*-(\d+)-of-(\d+)\.(safetensors|bin)")
 # A buffer older code saved; its values follow from config.json and are computed anew.
 _COMPUTED: Final = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _FLOATS: Final = ("float16", "bfloat16", "float32")
+# Parts of packed weights that hold words or numbers of groups.
+_WORDS: Final = ("qweight", "qzeros", "g_idx")
 _MAX_NAME: Final = 255
 
 
@@ -36,12 +39,14 @@ class WeightFiles:
         files: The shards, in order.
         tensors: Every tensor the model takes, by name.
         ignored: Tensors known to be computed anew instead of read.
+        packing: How 4-bit weights are stored; None when they are not packed.
     """
 
     format: str
     files: tuple[Path, ...]
     tensors: Mapping[str, TensorInfo]
     ignored: tuple[str, ...]
+    packing: Packing | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -61,15 +66,23 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "model.norm.weight": (hidden,),
         "lm_head.weight": (config.vocab_size, hidden),
     }
+    projections = {
+        "self_attn.q_proj": (query, hidden),
+        "self_attn.k_proj": (key, hidden),
+        "self_attn.v_proj": (key, hidden),
+        "self_attn.o_proj": (hidden, query),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
     for layer in range(config.num_layers):
         prefix = f"model.layers.{layer}."
-        shapes[prefix + "self_attn.q_proj.weight"] = (query, hidden)
-        shapes[prefix + "self_attn.k_proj.weight"] = (key, hidden)
-        shapes[prefix + "self_attn.v_proj.weight"] = (key, hidden)
-        shapes[prefix + "self_attn.o_proj.weight"] = (hidden, query)
-        shapes[prefix + "mlp.gate_proj.weight"] = (inner, hidden)
-        shapes[prefix + "mlp.up_proj.weight"] = (inner, hidden)
-        shapes[prefix + "mlp.down_proj.weight"] = (hidden, inner)
+        for module, (out, into) in projections.items():
+            if config.packing is None:
+                shapes[f"{prefix}{module}.weight"] = (out, into)
+                continue
+            for part, shape in config.packing.parts(out, into).items():
+                shapes[f"{prefix}{module}.{part}"] = shape
         shapes[prefix + "input_layernorm.weight"] = (hidden,)
         shapes[prefix + "post_attention_layernorm.weight"] = (hidden,)
     return shapes
@@ -109,7 +122,7 @@ def verify_weights(path: Path, config: ModelConfig, *, allow_pickle: bool = True
             found[tensor] = info
     _check_missing(config, found, expected, placed, names, kind)
     files = tuple(path / name for name in names)
-    return WeightFiles(kind, files, found, tuple(ignored))
+    return WeightFiles(kind, files, found, tuple(ignored), config.packing)
 
 
 def _format(path: Path, *, allow_pickle: bool) -> tuple[str, str]:
@@ -180,6 +193,14 @@ def _check_tensor(
     file: str, tensor: str, info: TensorInfo, expected: tuple[int, ...] | None
 ) -> None:
     mixed = "config.json may be of another checkpoint."
+    part = tensor.rpartition(".")[2]
+    if expected is None and part in _WORDS:
+        _fail(
+            file,
+            tensor,
+            "is packed, but no quantization_config says how",
+            "Fetch config.json (or quantize_config.json, quant_config.json) of this checkpoint.",
+        )
     if expected is None:
         _fail(file, tensor, "is not part of this model", mixed)
     if info.shape != expected:
@@ -189,6 +210,10 @@ def _check_tensor(
             f"has the shape {list(info.shape)}; config.json makes it {list(expected)}",
             mixed,
         )
+    if part in _WORDS:
+        if info.dtype != "int32":
+            _fail(file, tensor, f"is of type {info.dtype}; it must be int32", mixed)
+        return
     if info.dtype not in _FLOATS:
         _fail(
             file,
@@ -206,7 +231,13 @@ def _check_missing(
     names: list[str],
     kind: str,
 ) -> None:
-    missing = [tensor for tensor in expected if tensor not in found]
+    packing = config.packing
+    missing = [
+        tensor
+        for tensor in expected
+        if tensor not in found
+        and not (packing is not None and packing.optional(tensor.rpartition(".")[2]))
+    ]
     if config.tie_word_embeddings and "lm_head.weight" in missing:
         missing.remove("lm_head.weight")
     if missing:

@@ -8,6 +8,7 @@ settings, other weights) can have any effect.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -107,7 +108,7 @@ def _load(
 
     register()
     watch = Watch(files, progress)
-    sources = open_sources(files, watch, own=device.type == "cpu", updates=updates)
+    sources = dict(open_sources(files, watch, own=device.type == "cpu", updates=updates))
     if config.tie_word_embeddings and _HEAD in sources:
         _check_tied(sources, watch)
         del sources[_HEAD]
@@ -132,7 +133,7 @@ def _load(
         if watch.failure is None:
             model: AquilaForCausalLM = loaded[0]
             _check_report(loaded[1])
-            watch.check_counts(sources)
+            watch.check_counts(sources.values())
             _check_finite(model, files, dtype, updates)
             model.requires_grad_(False)
             model.eval()  # type: ignore[no-untyped-call, unused-ignore]
@@ -141,7 +142,7 @@ def _load(
     raise failure
 
 
-def _check_tied(sources: dict[str, Any], watch: Watch) -> None:
+def _check_tied(sources: Mapping[str, Any], watch: Watch) -> None:
     """A head that is stored although it is tied must be the embedding."""
     head, embedding = (sources[name].stored[...] for name in (_HEAD, _EMBEDDING))
     if not torch.equal(head, embedding.to(head.dtype)):
@@ -173,7 +174,8 @@ def _check_finite(
         info = files.tensors.get(name)
         if parameter.is_meta:
             raise WeightsError(f"Tensor {name} was not loaded.", parameter=name)
-        changed = info is not None and (info.dtype != held or name in updated)
+        # A tensor without a file of its own was unpacked, or is the tied head.
+        changed = info is None or info.dtype != held or name in updated
         if changed and parameter.is_floating_point() and not is_finite(parameter):
             raise WeightsError(
                 f"Tensor {name} has values that {held} cannot hold.",
@@ -205,6 +207,8 @@ def _quantization(name: str | None, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
     if name == "int8":
+        # Said once per matrix product, thousands of times an answer.
+        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -214,17 +218,21 @@ def _quantization(name: str | None, dtype: torch.dtype) -> Any:
     )
 
 
+def _is_no_cast(record: logging.LogRecord) -> bool:
+    return not record.msg.startswith("MatMul8bitLt: inputs will be cast")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' bars and reports off the terminal; all they say is checked here."""
-    from transformers.utils import logging
+    from transformers.utils import logging as reports
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level, bars = reports.get_verbosity(), reports.is_progress_bar_enabled()
+    reports.set_verbosity_error()
+    reports.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        reports.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            reports.enable_progress_bar()

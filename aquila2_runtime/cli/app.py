@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from aquila2_runtime.cli.bench import bench
 from aquila2_runtime.cli.chat import chat
+from aquila2_runtime.cli.convert import convert
 from aquila2_runtime.cli.doctor import doctor
 from aquila2_runtime.cli.download import download
 from aquila2_runtime.cli.generate import generate
@@ -24,7 +26,9 @@ app = typer.Typer(
 app.command()(chat)
 app.command()(generate)
 app.command()(download)
+app.command()(convert)
 app.command()(doctor)
+app.command()(bench)
 
 
 def _version(wanted: bool) -> None:

@@ -27,6 +27,9 @@ def generate(
     document: options.Document = None,
     raw: options.Raw = False,
     fit: options.Fit = None,
+    json_schema: options.SchemaFile = None,
+    regex: options.Pattern = None,
+    choice: options.Choices = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = 0.0,
@@ -57,6 +60,7 @@ def generate(
             top_k=top_k,
             stop=stop,
             seed=seed,
+            constraint=options.constraint(json_schema, regex, choice),
         )
         asked = _asked(prompt, system, document or [], raw=raw)
         with options.load(

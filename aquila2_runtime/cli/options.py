@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from aquila2_runtime.cli.failures import wrong
 from aquila2_runtime.cli.terminal import ProgressLine
+from aquila2_runtime.grammar import Choice, Constraint, JsonSchema, Regex
 from aquila2_runtime.runtime import Aquila2Runtime
 
 DEMO: Final = "aquila2-demo"
@@ -75,6 +78,18 @@ Stop = Annotated[
     typer.Option(help="Text that ends the answer; may repeat.", rich_help_panel=_ANSWERING),
 ]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same text.", rich_help_panel=_ANSWERING)]
+_FORM: Final = "Form of the answer"
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option(help="A JSON schema that the answer follows.", rich_help_panel=_FORM),
+]
+Pattern = Annotated[
+    str | None, typer.Option(help="A regular expression it matches.", rich_help_panel=_FORM)
+]
+Choices = Annotated[
+    list[str] | None,
+    typer.Option("--choice", help="A text it may be; may repeat.", rich_help_panel=_FORM),
+]
 System = Annotated[str | None, typer.Option(help="The system message.")]
 Document = Annotated[
     list[Path] | None, typer.Option(help="A UTF-8 text file to answer from; may repeat.")
@@ -91,6 +106,25 @@ RawOutput = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def constraint(
+    schema: Path | None, pattern: str | None, choices: list[str] | None
+) -> Constraint | None:
+    """What the answer must look like, by at most one of the three options."""
+    if sum(given is not None for given in (schema, pattern, choices or None)) > 1:
+        raise wrong("--json-schema, --regex and --choice exclude each other.")
+    if pattern is not None:
+        return Regex(pattern)
+    if choices:
+        return Choice(tuple(choices))
+    if schema is None:
+        return None
+    try:
+        found = json.loads(schema.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise wrong(f"{schema} holds no JSON: {error}") from error
+    return JsonSchema(found)
 
 
 def load(model: str, *, quiet: bool, **options: Any) -> Aquila2Runtime:

@@ -128,11 +128,12 @@ class DeviceRows:
 
     def advance(self, places: torch.Tensor, chosen: torch.Tensor) -> None:
         """Make the chosen ids the newest. The padding place stays at its first token."""
-        real = places != self.padding
+        padding = places == self.padding
         # An id that is to be redone is computed as some id until the host has noticed.
-        self.ids.index_copy_(0, places, torch.where(real, chosen.clamp(min=0), 0))
-        self.positions.index_copy_(0, places, torch.where(real, self.positions[places] + 1, 0))
-        self._steps.index_copy_(0, places, torch.where(real, self._steps[places] + 1, 0))
+        ids = chosen.clamp(min=0).masked_fill(padding, 0)
+        self.ids.index_copy_(0, places, ids)
+        for counts in (self.positions, self._steps):
+            counts.index_copy_(0, places, (counts[places] + 1).masked_fill(padding, 0))
 
     def _put(self, values: Sequence[object], dtype: torch.dtype = torch.int64) -> torch.Tensor:
         """Bring numbers over; on CUDA without waiting for the steps that are under way."""

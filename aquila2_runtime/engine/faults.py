@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from aquila2_runtime.engine.heap import give_freed_memory_back
 from aquila2_runtime.errors import Aquila2Error, GenerationError, OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def _free_memory() -> str:
 
 
 def empty_device_cache() -> None:
-    """Give memory that torch keeps for itself back to the device; does nothing without one."""
+    """Give freed memory back: what the C library keeps, and what torch keeps of a device."""
+    give_freed_memory_back()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

@@ -39,18 +39,22 @@ class FusedPointwise(Pointwise):
         rows, all_heads, dim = qkv.shape
         kv_heads = (all_heads - heads) // 2
         qkv = qkv.contiguous()
-        turned = torch.empty(rows, heads + kv_heads, dim, dtype=qkv.dtype, device=qkv.device)
+        # Queries first, then keys, each in one piece: what reads them need not copy them.
+        turned = torch.empty(rows * (heads + kv_heads), dim, dtype=qkv.dtype, device=qkv.device)
         _rotate_kernel[(rows, heads + kv_heads)](
             qkv,
             cos.contiguous(),
             sin.contiguous(),
             turned,
-            HEADS_IN=all_heads,
-            HEADS_OUT=heads + kv_heads,
+            rows,
+            HEADS=heads,
+            KV_HEADS=kv_heads,
             HALF=dim // 2,
             num_warps=1,
         )
-        return turned[:, :heads], turned[:, heads:], qkv[:, heads + kv_heads :]
+        query, key = turned.split([rows * heads, rows * kv_heads])
+        value = qkv[:, heads + kv_heads :]
+        return query.view(rows, heads, dim), key.view(rows, kv_heads, dim), value
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of a fused projection."""
@@ -117,16 +121,19 @@ def _rotate_kernel(
     cos: tl.tensor,
     sin: tl.tensor,
     turned: tl.tensor,
-    HEADS_IN: tl.constexpr,
-    HEADS_OUT: tl.constexpr,
+    rows: tl.tensor,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
     HALF: tl.constexpr,
 ) -> None:
     """One head of one row."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     places = tl.arange(0, HALF)
-    source = (row * HEADS_IN + head) * 2 * HALF + places
-    target = (row * HEADS_OUT + head) * 2 * HALF + places
+    source = (row * (HEADS + 2 * KV_HEADS) + head) * 2 * HALF + places
+    is_query = head < HEADS
+    place = tl.where(is_query, row * HEADS + head, rows * HEADS + row * KV_HEADS + head - HEADS)
+    target = place * 2 * HALF + places
     first = tl.load(qkv + source).to(tl.float32)
     second = tl.load(qkv + source + HALF).to(tl.float32)
     c = tl.load(cos + row * HALF + places)

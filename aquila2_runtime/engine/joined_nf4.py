@@ -79,6 +79,9 @@ def join_nf4(modules: Sequence[torch.nn.Module], *, copy: bool) -> JoinedNF4 | N
     with torch.no_grad():
         packed = torch.cat([part.detach().reshape(-1, 1) for part in parts])
         wide = bnb.dequantize_4bit(packed, joined) if copy else None
+    if wide is not None:
+        # The type that was packed need not be the one that is computed in.
+        wide = wide.to(getattr(modules[0], "compute_dtype", None) or wide.dtype)
     return JoinedNF4(packed, joined, wide)
 
 

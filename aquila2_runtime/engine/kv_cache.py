@@ -131,13 +131,19 @@ class BlockPool:
         self,
         token_ids: Sequence[int],
         num_computed: int,
-        blocks: Sequence[int],
+        blocks: list[int],
         nodes: list[int],
         cache_key: tuple[str, ...],
-    ) -> None:
-        """Enter a request's newly full blocks into the index; extends ``nodes`` in place."""
+    ) -> list[int]:
+        """Enter a request's newly full blocks into the index; extends ``nodes`` in place.
+
+        Returns:
+            The request's blocks from now on. Where the index has one of them already (two requests
+            computed the same side by side), this one was given back and that one is held instead;
+            it is then another list, so that whoever keeps a copy can tell.
+        """
         if not self.prefix_cache:
-            return
+            return blocks
         size = self.block_size
         for index in range(len(nodes), num_computed // size):
             parent: int | tuple[str, ...] = nodes[index - 1] if index else cache_key
@@ -150,7 +156,12 @@ class BlockPool:
                 self._edges[edge] = node
                 self._node_block[node] = block
                 self._block_node[block] = (node, edge)
+            elif (known := self._node_block[node]) != blocks[index]:
+                self.hold([known])
+                self.release([blocks[index]])
+                blocks = [*blocks[:index], known, *blocks[index + 1 :]]
             nodes.append(node)
+        return blocks
 
     def clear(self) -> None:
         """Forget every reusable prefix; blocks that are held stay held."""

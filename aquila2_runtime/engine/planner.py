@@ -26,12 +26,16 @@ class Planner:
         block_size: Tokens per block.
         device: Where the plans' tensors go.
         cascades: Whether the attention reads shared prefixes once (see ``AttentionPlan``).
+        masks: Whether it reads the mask of decoding rows.
     """
 
-    def __init__(self, block_size: int, device: torch.device, *, cascades: bool) -> None:
+    def __init__(
+        self, block_size: int, device: torch.device, *, cascades: bool, masks: bool = True
+    ) -> None:
         self._size = block_size
         self._device = device
         self._cascades = cascades
+        self._masks = masks
 
     def plan(self, order: Sequence[Scheduled]) -> AttentionPlan:
         """Plan a step.
@@ -56,7 +60,7 @@ class Planner:
             slots,
             num_decode,
             blocks,
-            self._mask(lengths, blocks.shape[1] * self._size),
+            self._mask(lengths, blocks.shape[1] * self._size) if self._masks else None,
             tuple(prefills),
             lengths,
             self._shared(decodes, groups),

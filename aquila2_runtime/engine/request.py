@@ -34,6 +34,7 @@ class Request:
         num_cached: Prompt tokens found in the prefix cache at its first admission.
         sample_row: The sampler's state; made by the runner at first use.
         drafter: Guesses its next ids where speculation is on.
+        awaited: While it waits for another request to compute its prefix: which, and how far.
     """
 
     def __init__(self, request_id: int, spec: EngineRequest, mailbox: Mailbox) -> None:
@@ -48,6 +49,7 @@ class Request:
         self.num_cached: int | None = None
         self.sample_row: SampleRow | None = None
         self.drafter = Drafter()
+        self.awaited: tuple[Request, int] | None = None
         self.prompt_logprobs: list[IdLogprob] = []
         self._submitted = time.monotonic()
         self._started: float | None = None

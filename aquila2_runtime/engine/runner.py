@@ -55,7 +55,10 @@ class Runner:
         self._attention = attention
         self._sampler = sampler
         self.planner = Planner(
-            attention.cache.block_size, decoder.device, cascades=attention.cascades
+            attention.cache.block_size,
+            decoder.device,
+            cascades=attention.cascades,
+            masks=not attention.reads_lengths,
         )
 
     @torch.inference_mode()

@@ -7,6 +7,10 @@ A request is admitted when its whole prompt finds blocks. When a decoding reques
 none is free, the youngest request gives all of its blocks back and is computed again later
 (preemption by recompute); its ids stay what they were.
 
+A waiting request that begins as a prompt now being read does, a long way beyond what is cached,
+waits for that prompt's blocks and takes them over: many questions of one document, asked together,
+have it computed once. They give up nothing, for the budget would go to the earlier prompt anyway.
+
 With speculation, a few decoding requests may bring drafts along: guessed next tokens, verified in
 the same step. What is wrong about them is never noted as computed, and its place is written over.
 """
@@ -14,14 +18,18 @@ the same step. What is wrong about them is never noted as computed, and its plac
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import deque
 from typing import Final
 
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.request import Request, Status
+from aquila2_runtime.engine.sharing import common_length
 
 # With more requests decoding, a step has rows enough without guesses.
 _MOST_DRAFTING: Final = 4
+# When another request computes so many shared blocks, they are worth a step's delay.
+_MIN_AWAITED_BLOCKS: Final = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,16 +118,14 @@ class Scheduler:
         for request in self.running:
             if budget > 0 and not request.decoding:
                 budget -= self._chunk(request, budget, plan)
-        while self.waiting and budget > 0 and self._admit(self.waiting[0]):
-            request = self.waiting.popleft()
-            budget -= self._chunk(request, budget, plan)
+        self._admit_waiting(budget, plan)
         return plan
 
     def computed(self, item: Scheduled) -> None:
         """Note that a scheduled chunk has run; its full blocks become reusable."""
         request = item.request
         request.num_computed = item.start + item.count
-        self.pool.enter(
+        request.blocks = self.pool.enter(
             request.token_ids,
             request.num_computed,
             request.blocks,
@@ -146,6 +152,53 @@ class Scheduler:
         plan.append(Scheduled(request, request.num_computed, count))
         return count
 
+    def _admit_waiting(self, budget: int, plan: list[Scheduled]) -> None:
+        """Admit in order of arrival; who waits for another's prefix keeps its turn and its seat."""
+        seats = self._max_num_seqs - len(self.running)
+        # Not the queue itself, which loses whoever is admitted.
+        for request in list(itertools.islice(self.waiting, max(seats, 0))):
+            if budget <= 0:
+                return
+            if self._awaits_prefix(request):
+                continue
+            if not self._admit(request):
+                return
+            self.waiting.remove(request)
+            budget -= self._chunk(request, budget, plan)
+
+    def _awaits_prefix(self, request: Request) -> bool:
+        """Whether a running request is about to compute a long part of this one's prompt."""
+        if request.awaited is None:
+            request.awaited = self._find_leader(request)
+        if request.awaited is not None:
+            leader, tokens = request.awaited
+            if leader.status is Status.RUNNING and leader.num_computed < tokens:
+                return True
+            request.awaited = None  # computed, aborted or preempted: what there is, is cached
+        return False
+
+    def _find_leader(self, request: Request) -> tuple[Request, int] | None:
+        """The running request that will compute most of this one's prefix, and how many tokens."""
+        key, size = request.spec.cache_key, self.pool.block_size
+        reading = [
+            other for other in self.running if not other.decoding and other.spec.cache_key == key
+        ]
+        if not reading or not self.pool.prefix_cache or request.wants_prompt_logprobs:
+            return None
+        # Whole blocks, and at least one token of its own is left to compute.
+        own = request.token_ids[:-1]
+        best, most = None, len(self.pool.match(own, key)[0])
+        for other in reading:
+            shared = common_length(other.token_ids, own) // size
+            its_work = shared - (other.num_cached or 0) // size
+            if (
+                shared > most
+                and its_work >= _MIN_AWAITED_BLOCKS
+                and other.num_computed < shared * size
+            ):
+                best, most = (other, shared * size), shared
+        return best
+
     def _with_drafts(self, item: Scheduled, most: int) -> Scheduled:
         """Add drafts as far as the answer and the free blocks have room; nobody gives way."""
         request = item.request
@@ -156,7 +209,8 @@ class Scheduler:
         drafts = request.drafter.propose(request.token_ids, most)
         length = len(request.token_ids)
         needed = self.pool.blocks_for(length + len(drafts)) - len(request.blocks)
-        request.blocks += self.pool.allocate(max(needed, 0)) or []
+        if needed > 0:
+            request.blocks += self.pool.allocate(needed, after=request.blocks[-1]) or []
         del drafts[len(request.blocks) * self.pool.block_size - length :]
         self.drafted += len(drafts)
         return dataclasses.replace(item, drafts=tuple(drafts))
@@ -187,7 +241,7 @@ class Scheduler:
     def _grow(self, request: Request) -> bool:
         """Make room for the newest token's keys and values, preempting the youngest if need be."""
         while self.pool.blocks_for(len(request.token_ids)) > len(request.blocks):
-            fresh = self.pool.allocate(1)
+            fresh = self.pool.allocate(1, after=request.blocks[-1])
             if fresh is not None:
                 request.blocks += fresh
                 continue

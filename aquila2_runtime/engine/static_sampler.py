@@ -85,18 +85,20 @@ def sample_static(logits: torch.Tensor, rows: StaticRows, *, drawn: bool) -> tor
     # NaN and +inf are argmax's first choice, -inf its last: this one number tells of the row.
     finite = logits.gather(1, likeliest[:, None])[:, 0].isfinite()
     if not drawn:
-        return torch.where(finite, likeliest, REDO)
+        return likeliest.masked_fill(~finite, REDO)
     # Zeros in place of what cannot be sorted: indices stay inside, and the row is redone anyway.
-    scores = torch.where(finite[:, None], logits, 0.0)
+    scores = logits.masked_fill(~finite[:, None], 0.0)
     noise = uniforms(rows.states, rows.steps)
     heat, limits, top_p, min_p = rows.settings.unbind(dim=1)
     weights = whole_weights(scores, heat)
     settings = torch.stack((heat, noise, limits, top_p, min_p), dim=1)
-    kept, complete = truncated(min(PREFILTER, scores.shape[1]), scores, weights, settings)
+    mass = weights.sum(dim=-1).double()
+    count = min(PREFILTER, scores.shape[1])
+    kept, complete = truncated(count, scores, settings, mass, mass)
     drawn_ids = torch.where(rows.filtered, kept, invert(weights, noise))
     known = finite & (rows.greedy | ~rows.filtered | complete)
     chosen = torch.where(rows.greedy, likeliest, drawn_ids)
-    return torch.where(known, chosen, REDO)
+    return chosen.masked_fill(~known, REDO)
 
 
 def uniforms(states: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:

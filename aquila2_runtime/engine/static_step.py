@@ -66,6 +66,9 @@ class StaticStep:
             for drawn in (True, False):
                 self._buckets[size, drawn] = self._make(size, drawn, capture=capture)
         self._sizes = sizes
+        if capture:
+            # What the warm-ups left to their stream; the graphs keep what is theirs.
+            torch.cuda.empty_cache()
 
     def run(self, places: Sequence[int], *, drawn: bool) -> torch.Tensor:
         """Compute one token of each place.

@@ -4,13 +4,17 @@ Filters apply in the order of Hugging Face's ``generate``: temperature, top-k, t
 top-k left), min-p (relative to the likeliest). Equally likely ids are ordered by id, so a filter
 may keep some of them and drop the rest.
 
-Sorting a whole vocabulary costs more than a small model's forward pass, so only the 1,024 likeliest
-are sorted, against the weight of the whole row; rows whose filters reach further, or whose border
-runs through equal logits that may lie outside, are sorted in full.
+Sorting a whole vocabulary costs more than a small model's forward pass, so a few of the likeliest
+are sorted: 256 at first, then 1,024, and all only where the filters reach further or their border
+runs through equal logits that may lie outside.
 
 Weights are whole numbers: ``exp(score - likeliest)`` times a power of two, rounded down. Their sums
 are exact in any order, so no kernel's way of adding and no other row can change a result. What is
 lost is below 1e-13 of the likeliest token's weight for vocabularies up to 262,143.
+
+Top-p is a share of the whole row's weight, which takes longer to add up exactly than all the rest.
+So it is first estimated in fp32, to better than one part in 100,000; where every value within that
+keeps the same ids they are the right ones, and only the other rows are added up exactly.
 """
 
 from __future__ import annotations
@@ -24,6 +28,10 @@ from aquila2_runtime.engine.sample_row import SampleRow
 
 PREFILTER: Final = 1_024
 _SUM_BITS: Final = 62
+_AT_ONCE: Final = 4
+# Error of the estimate: fp32 differences and quotients are off by 2e-7 of the exponent, which is 12
+# on average at most, exponentials and pairwise sums by less; in all below 5e-6.
+_MARGIN: Final = 1e-5
 
 
 def draw(scores: torch.Tensor, rows: Sequence[SampleRow]) -> torch.Tensor:
@@ -37,25 +45,27 @@ def draw(scores: torch.Tensor, rows: Sequence[SampleRow]) -> torch.Tensor:
     Returns:
         Ids. ``[rows]``.
     """
+    width = scores.shape[1]
     settings = _settings(rows, scores)
-    heat, noise = settings[:, 0], settings[:, 1]
-    weights = whole_weights(scores, heat)
-    kinds = [reach(row, scores.shape[1]) for row in rows]
     chosen = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
-    plain, near, far = ([i for i, kind in enumerate(kinds) if kind == k] for k in range(3))
-    if plain:
-        where = torch.tensor(plain, device=scores.device)
-        chosen[where] = invert(*_rows(plain, weights, noise))
-    if near:
-        where = torch.tensor(near, device=scores.device)
-        chosen[where], complete = truncated(PREFILTER, *_rows(near, scores, weights, settings))
-        unsure = (~complete).tolist()
-        far += [index for index, is_unsure in zip(near, unsure, strict=True) if is_unsure]
+    plain, near, far = (
+        [i for i, row in enumerate(rows) if reach(row, width) == k] for k in (0, 1, 2)
+    )
+    # A few rows at a time: whole rows in fp64 should stay in the processor's cache.
+    for at in range(0, len(plain), _AT_ONCE):
+        own, own_settings, where = _rows(plain[at : at + _AT_ONCE], scores, settings)
+        chosen[where] = invert(whole_weights(own, own_settings[:, 0]), own_settings[:, 1])
+    for count, measure in ((PREFILTER // 4, _estimated), (PREFILTER, _exact)):
+        if near:
+            own, own_settings, where = _rows(near, scores, settings)
+            wanted = any(_shares_whole(rows[index], width) for index in near)
+            masses = measure(own, own_settings[:, 0]) if wanted else (own_settings[:, 0],) * 2
+            chosen[where], sure = truncated(count, own, own_settings, *masses)
+            near = [at for at, is_sure in zip(near, sure.tolist(), strict=True) if not is_sure]
+    far += near
     if far:
-        where = torch.tensor(far, device=scores.device)
-        chosen[where], _ = truncated(
-            scores.shape[1], scores[where], weights[where], settings[where]
-        )
+        own, own_settings, where = _rows(far, scores, settings)
+        chosen[where], _ = truncated(width, own, own_settings, *_exact(own, own_settings[:, 0]))
     return chosen
 
 
@@ -66,11 +76,7 @@ def whole_weights(scores: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
         scores: fp32; every row has a finite entry, and none is NaN or +inf. ``[rows, ids]``.
         heat: Temperatures, float64. ``[rows]``.
     """
-    likeliest = scores.amax(dim=-1, keepdim=True).double()
-    # The likeliest becomes 0 first: differences stay finite at any temperature.
-    weights = (scores.double() - likeliest).div_(heat[:, None]).exp_()
-    bits = _SUM_BITS - scores.shape[1].bit_length()
-    return weights.mul_(2.0**bits).long()
+    return _weights(scores, scores.amax(dim=-1, keepdim=True), heat, scores.shape[1])
 
 
 def sorted_top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,18 +95,36 @@ def sorted_top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Te
     if count >= scores.shape[1]:
         values, ids = scores.sort(dim=-1, descending=True, stable=True)
         return values, ids
-    values, ids = scores.topk(count, dim=-1)
+    values, ids = _top(scores, count)
     ids, by_id = ids.sort(dim=-1)
     values, order = values.gather(1, by_id).sort(dim=-1, descending=True, stable=True)
     return values, ids.gather(1, order)
 
 
-def _rows(where: Sequence[int], *tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Some rows, in order; no copies where that is all of them."""
-    if len(where) == len(tensors[0]):
-        return list(tensors)
-    index = torch.tensor(where, device=tensors[0].device)
-    return [tensor[index] for tensor in tensors]
+def _top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest in any order: only the stretches with the highest maxima can hold them."""
+    rows, width = scores.shape
+    length = 1 << max(width // (4 * count), 1).bit_length() - 1
+    if length < 8 or scores.device.type != "cpu":
+        return scores.topk(count, dim=-1)  # a GPU does this at once
+    whole = width // length * length
+    maxima = scores[:, :whole].unflatten(1, (-1, length)).amax(dim=-1)
+    stretches = maxima.topk(count, dim=-1, sorted=False).indices
+    ids = stretches[:, :, None] * length + torch.arange(length)
+    rest = torch.arange(whole, width).expand(rows, -1)
+    ids = torch.cat((ids.view(rows, -1), rest), dim=1)
+    values, places = scores.gather(1, ids).topk(count, dim=-1, sorted=False)
+    return values, ids.gather(1, places)
+
+
+def _rows(
+    where: Sequence[int], scores: torch.Tensor, settings: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Some rows, in order, and their places; no copies where that is all of them."""
+    index = torch.tensor(where, device=scores.device)
+    if len(where) == len(scores):
+        return scores, settings, index
+    return scores[index], settings[index], index
 
 
 def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
@@ -137,25 +161,80 @@ def reach(row: SampleRow, width: int) -> int:
 
 
 def truncated(
-    count: int, scores: torch.Tensor, weights: torch.Tensor, settings: torch.Tensor
+    count: int,
+    scores: torch.Tensor,
+    settings: torch.Tensor,
+    least: torch.Tensor,
+    most: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw from the ``count`` likeliest; say for which rows no other id could have been kept."""
+    """Draw from the ``count`` likeliest; say for which rows no other outcome was possible.
+
+    Args:
+        count: How many to look at.
+        scores: ``[rows, ids]``.
+        settings: Temperature, noise, top-k, top-p, min-p. ``[rows, 5]``, float64.
+        least: Lower bounds of the whole rows' weights, float64. ``[rows]``. Without a top-k the
+            whole vocabulary is the mass that top-p is a share of.
+        most: Upper bounds.
+    """
     width = scores.shape[1]
     values, ids = sorted_top(scores, count)
-    _, noise, limits, top_p, min_p = settings.unbind(dim=1)
+    heat, noise, limits, top_p, min_p = settings.unbind(dim=1)
     within = torch.arange(count, device=scores.device) < limits[:, None]
-    kept = weights.gather(1, ids) * within
-    # Without a top-k the whole vocabulary is the mass that top-p is a share of.
-    mass = torch.where(limits >= width, weights.sum(dim=-1), kept.sum(dim=-1))
+    kept = _weights(values, values[:, :1], heat, width) * within
+    own = kept.sum(dim=-1).double()
+    most, least = (torch.where(limits >= width, mass, own) for mass in (most, least))
     before = kept.cumsum(dim=-1) - kept
     # A token stays while those likelier than it have not reached top_p; so the first always stays.
-    keep = (before < (top_p * mass)[:, None]) | (top_p == 1.0)[:, None]
+    keep = before < (top_p * most)[:, None]
+    sure = (keep == (before < (top_p * least)[:, None])).all(dim=-1) | (top_p == 1.0)
+    keep |= (top_p == 1.0)[:, None]
     keep &= kept >= min_p[:, None] * kept[:, :1]
     kept = kept * keep
     chosen = ids.gather(1, invert(kept, noise)[:, None])[:, 0]
     # Of ids equal to the last candidate some may be missing, so none of these may be kept.
     lowest = values.masked_fill(kept == 0, float("inf")).amin(dim=-1)
-    return chosen, (lowest > values[:, -1]) | (count >= width)
+    return chosen, sure & ((lowest > values[:, -1]) | (count >= width))
+
+
+def _shares_whole(row: SampleRow, width: int) -> bool:
+    """Whether top-p is a share of the whole vocabulary's weight."""
+    return row.params.top_p < 1.0 and limit_of(row, width) == width
+
+
+def _weights(
+    scores: torch.Tensor, likeliest: torch.Tensor, heat: torch.Tensor, width: int
+) -> torch.Tensor:
+    """Whole numbers in proportion to the probabilities, for all or some of a row's ids.
+
+    Args:
+        scores: ``[rows, n]``.
+        likeliest: The rows' highest. ``[rows, 1]``.
+        heat: Temperatures. ``[rows]``.
+        width: Ids of a whole row.
+    """
+    # The likeliest becomes 0 first: differences stay finite at any temperature.
+    apart = scores.double() - likeliest.double()
+    bits = _SUM_BITS - width.bit_length()
+    return apart.div_(heat[:, None]).exp_().mul_(2.0**bits).long()
+
+
+def _exact(scores: torch.Tensor, heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight of whole rows, twice. ``[rows]`` each."""
+    parts = [
+        whole_weights(scores[at : at + _AT_ONCE], heat[at : at + _AT_ONCE]).sum(dim=-1)
+        for at in range(0, len(scores), _AT_ONCE)
+    ]
+    total = torch.cat(parts).double()
+    return total, total
+
+
+def _estimated(scores: torch.Tensor, heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Between which numbers the weight of whole rows lies. ``[rows]`` each."""
+    apart = scores - scores.amax(dim=-1, keepdim=True)
+    total = apart.div_(heat[:, None].float()).exp_().sum(dim=-1).double()
+    total *= 2.0 ** (_SUM_BITS - scores.shape[1].bit_length())
+    return total * (1 - _MARGIN), total * (1 + _MARGIN)
 
 
 def invert(weights: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from aquila2_runtime.errors import TokenizerError
 from aquila2_runtime.grammar.json_position import INSIDE, OUTSIDE, JsonPosition
 
 if TYPE_CHECKING:
@@ -154,11 +155,11 @@ class Closing:
         return (*seen, *at) if self._json else (*seen, length)
 
     def _take(self, matcher: Any, step: bytes) -> bool:
-        if len(step) == 1:
+        if len(step) == 1 and step[0] in self._vocabulary.units:
             return bool(matcher.consume_token(self._vocabulary.units[step[0]]))
         try:
             tokens = self._vocabulary.cut(step)
-        except (KeyError, UnicodeDecodeError):
+        except TokenizerError:
             return False
         return bool(matcher.consume_tokens(tokens))
 

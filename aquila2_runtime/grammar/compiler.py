@@ -37,6 +37,7 @@ JSON_STYLE: Final = {
 _TRIES: Final = 10_000  # continuations looked at for the shortest whole answer
 _CACHED: Final = 64
 _CACHED_BYTES: Final = 2_000_000  # of grammar text
+_JSON_BYTES: Final = frozenset(b'"{}[]:, 0')
 _UNENFORCED: Final = re.compile(r"Unimplemented keys: \[\"([^\"]+)\"|\b(oneOf)\b")
 
 
@@ -196,6 +197,8 @@ def _compile(
     if matcher.is_error():
         raise _invalid(str(matcher.get_error()))
     matcher = _alive(matcher)
+    if json_text and not vocabulary.units.keys() >= _JSON_BYTES:
+        raise _invalid("this checkpoint's vocabulary cannot spell JSON")
     names = (json.dumps(name, ensure_ascii=False)[1:-1].encode() for name in required)
     closing = Closing(vocabulary, json_text=json_text, required=names)
     way = closing.find(matcher, JsonPosition(), _TRIES)

@@ -60,7 +60,12 @@ class GrammarState(TokenConstraint):
     @property
     def ended(self) -> bool:
         """Whether nothing but the end of the answer can follow."""
-        return bool(self._matcher.is_stopped()) or (self._cut and not self._way)
+        matcher = self._matcher
+        if matcher.is_stopped() or (self._cut and not self._way):
+            return True
+        # Some ends are seen only in the mask of the next step, which is kept for it.
+        end = self._vocabulary.only_end
+        return bool(matcher.is_accepting() and matcher.compute_bitmask()[: len(end)] == end)
 
     @property
     def cut(self) -> bool:

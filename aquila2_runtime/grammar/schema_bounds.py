@@ -11,21 +11,17 @@ it. What is changed narrows a schema, so that whatever is accepted then was acce
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from aquila2_runtime.errors import InvalidConstraintError
+from aquila2_runtime.grammar.plain_json import check_json, check_size, refuse, values
 
-MAX_BYTES: Final = 64_000
 MAX_DEPTH: Final = 32  # schemas within schemas
 MAX_PROPERTIES: Final = 500
 MAX_ENUM: Final = 1_000
 MAX_BRANCHES: Final = 64
 MAX_COUNT: Final = 10_000  # of minItems, maxLength and their like
 MAX_DIVISOR: Final = 1_000
-_MAX_NESTING: Final = 3 * MAX_DEPTH
-_MAX_VALUES: Final = 20_000
 
 _ONE: Final = ("items", "additionalItems", "additionalProperties")
 _MANY: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
@@ -96,15 +92,15 @@ def check_schema(schema: object, *, strict: bool, parameter: str) -> tuple[str, 
         InvalidConstraintError: It is no schema, is too large, or has such a keyword.
     """
     if not isinstance(schema, (Mapping, bool)):
-        _fail(f"A JSON schema is a dict, not {type(schema).__name__}.", parameter)
+        refuse(f"A JSON schema is a dict, not {type(schema).__name__}.", parameter)
     if schema is False:
-        _fail("The schema false accepts nothing.", parameter)
-    _check_json(schema, parameter)
+        refuse("The schema false accepts nothing.", parameter)
+    check_json(schema, parameter)
     before = json.dumps(schema, ensure_ascii=False)
-    _check_size(before, parameter)
+    check_size(before, parameter)
     fitted = _Fitting(strict, _combined(schema))
     text = json.dumps(fitted.fit(schema, "#", 0, combined=False), ensure_ascii=False)
-    _check_size(text, parameter)
+    check_size(text, parameter)
     return text, tuple(fitted.dropped)
 
 
@@ -123,9 +119,9 @@ class _Fitting:
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, Mapping):
-            _fail(f"{at} is no schema: it must be a dict, true or false.", _last(at))
+            refuse(f"{at} is no schema: it must be a dict, true or false.", _last(at))
         if depth > MAX_DEPTH:
-            _fail(f"The schema is more than {MAX_DEPTH} levels deep at {at:.200}.", _last(at))
+            refuse(f"The schema is more than {MAX_DEPTH} levels deep at {at:.200}.", _last(at))
         alone = _only_branch(schema)
         if alone is not None:
             return self.fit({**schema, **alone}, at, depth + 1, combined=combined)
@@ -158,7 +154,7 @@ class _Fitting:
             return False
         said = f"{key} ({value})" if key in ("format", "multipleOf") else key
         if self._strict:
-            _fail(
+            refuse(
                 f"The keyword {said:.80} at {at:.200} cannot be enforced.",
                 key,
                 hint="Take it out, or use strict=False, which leaves it out and says so.",
@@ -182,7 +178,7 @@ class _Fitting:
         )
         if key in _NAMED:
             if not isinstance(value, Mapping):
-                _fail(f"{here:.200} must be a dict of schemas.", key)
+                refuse(f"{here:.200} must be a dict of schemas.", key)
             self._count(key, len(value), here)
             return {
                 name: self.fit(item, f"{here}/{_escaped(name)}", depth + 1, combined=False)
@@ -190,7 +186,7 @@ class _Fitting:
             }
         if key in _MANY and isinstance(value, (list, tuple)):
             if len(value) > MAX_BRANCHES:
-                _fail(f"{here:.200} has more than {MAX_BRANCHES} entries.", key, value=len(value))
+                refuse(f"{here:.200} has more than {MAX_BRANCHES} entries.", key, value=len(value))
             return [
                 self.fit(item, f"{here}/{index}", depth + 1, combined=joins)
                 for index, item in enumerate(value)
@@ -203,16 +199,16 @@ class _Fitting:
     def _check_value(self, key: str, value: object, here: str) -> None:
         if key == "enum":
             if not isinstance(value, (list, tuple)):
-                _fail(f"{here:.200} must be a list.", key)
+                refuse(f"{here:.200} must be a list.", key)
             self._count(key, len(value), here)
         if key in _COUNTS and (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
             or not 0 <= value <= MAX_COUNT
         ):
-            _fail(f"{here:.200} must be a number from 0 to {MAX_COUNT}.", key, value=value)
+            refuse(f"{here:.200} must be a number from 0 to {MAX_COUNT}.", key, value=value)
         if key == "$ref" and (not isinstance(value, str) or not value.startswith("#")):
-            _fail(
+            refuse(
                 f"{here:.200} must be a reference within the schema (#/$defs/...).",
                 key,
                 hint="Nothing is ever fetched: put the other schema under $defs.",
@@ -224,15 +220,15 @@ class _Fitting:
         else:
             self._properties += more
         if self._values > MAX_ENUM:
-            _fail(f"The schema has more than {MAX_ENUM} enum values, at {here:.200}.", key)
+            refuse(f"The schema has more than {MAX_ENUM} enum values, at {here:.200}.", key)
         if self._properties > MAX_PROPERTIES:
-            _fail(f"The schema has more than {MAX_PROPERTIES} properties, at {here:.200}.", key)
+            refuse(f"The schema has more than {MAX_PROPERTIES} properties, at {here:.200}.", key)
 
 
 def required_names(schema: object) -> frozenset[str]:
     """Every name that is required somewhere in a schema."""
     found: set[str] = set()
-    for value in _values(schema):
+    for value in values(schema):
         if isinstance(value, Mapping):
             names = value.get("required")
             if isinstance(names, Sequence) and not isinstance(names, str):
@@ -273,7 +269,7 @@ def _say_type(schema: dict[str, Any]) -> None:
 def _combined(schema: object) -> frozenset[str]:
     """Places that references combine with other schemas, so that they cannot be closed."""
     found: set[str] = set()
-    for value in _values(schema):
+    for value in values(schema):
         if not isinstance(value, Mapping):
             continue
         branches = value.get("allOf")
@@ -289,70 +285,9 @@ def _combined(schema: object) -> frozenset[str]:
     return frozenset(found)
 
 
-def _check_json(value: object, parameter: str) -> None:
-    """Refuse what is no JSON, or too deep or large to look at, without recursion."""
-    left: list[tuple[object, int]] = [(value, 0)]
-    for seen, (item, depth) in enumerate(left):
-        if seen > _MAX_VALUES or depth > _MAX_NESTING:
-            _fail(
-                f"The schema has more than {_MAX_VALUES} values or {_MAX_NESTING} levels.",
-                parameter,
-            )
-        inner: list[object] = []
-        if isinstance(item, Mapping):
-            if not all(isinstance(key, str) for key in item):
-                _fail("A key in the schema is no string.", parameter)
-            inner = [*item.values(), *item.keys()]
-        elif isinstance(item, (list, tuple)):
-            inner = list(item)
-        elif isinstance(item, str):
-            _check_string(item, parameter)
-        elif isinstance(item, float) and not math.isfinite(item):
-            _fail(f"The schema holds {item}, which JSON cannot.", parameter)
-        elif isinstance(item, int) and abs(item) >= 2**63:
-            _fail("The schema holds an integer of more than 64 bits.", parameter)
-        elif item is not None and not isinstance(item, (int, float)):
-            _fail(f"The schema holds a {type(item).__name__}, which JSON cannot.", parameter)
-        if len(inner) > _MAX_VALUES:
-            _fail(f"The schema has more than {_MAX_VALUES} values.", parameter)
-        left += ((one, depth + 1) for one in inner)
-
-
-def _check_string(text: str, parameter: str) -> None:
-    if len(text) > MAX_BYTES:
-        _fail(f"The schema has more than {MAX_BYTES} bytes.", parameter)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        _fail("A text in the schema has a lone surrogate.", parameter)
-
-
-def _check_size(text: str, parameter: str) -> None:
-    size = len(text.encode("utf-8"))
-    if size > MAX_BYTES:
-        _fail(f"The schema has {size} bytes, more than {MAX_BYTES}.", parameter, value=size)
-
-
-def _values(schema: object) -> Iterator[object]:
-    left = [schema]
-    while left:
-        value = left.pop()
-        yield value
-        if isinstance(value, Mapping):
-            left += value.values()
-        elif isinstance(value, (list, tuple)):
-            left += value
-
-
 def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
 def _last(at: str) -> str:
     return at.rsplit("/", 1)[-1]
-
-
-def _fail(
-    message: str, parameter: str, *, value: object = None, hint: str | None = None
-) -> NoReturn:
-    raise InvalidConstraintError(message, parameter=parameter, value=value, hint=hint)

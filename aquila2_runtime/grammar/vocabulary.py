@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aquila2_runtime.errors import MissingDependencyError
+from aquila2_runtime.errors import MissingDependencyError, TokenizerError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -39,6 +39,7 @@ class Vocabulary:
     Attributes:
         compiled: The tokens as llguidance holds them; shared by all matchers.
         eos_token_id: The one control token that an answer may hold, at its end.
+        only_end: The bit mask that allows nothing but the end.
         units: Tokens of one byte each, by byte. The few vocabularies that lack some bytes can
             spell only what their other tokens do.
 
@@ -59,9 +60,11 @@ class Vocabulary:
             for token_id in range(count)
         ]
         wrapper = package.TokenizerWrapper(
-            _Tokens(self.eos_token_id, spelt, silent, tokenizer.encode_ordinary)
+            _Tokens(self.eos_token_id, spelt, silent, _encoder(tokenizer, self._bytes))
         )
         self.compiled: Any = package.LLTokenizer(wrapper)
+        self.only_end = self.mask_of(self.eos_token_id)
+        self._completions: dict[bytes, list[tuple[int, int, bytes]]] = {}
         self.units: dict[int, int] = {}
         for token_id, value in enumerate(self._bytes):
             if len(value) == 1:
@@ -75,13 +78,18 @@ class Vocabulary:
         """Tokens that spell some bytes, taking the longest each time.
 
         Raises:
-            KeyError: A byte that is no text alone has no token of its own.
+            TokenizerError: The vocabulary has no tokens for them.
         """
         start = 0
         while start < len(data) and data[start] & 0xC0 == 0x80:
             start += 1  # the rest of a character that was begun before
-        head = [self.units[byte] for byte in data[:start]]
-        tokens: list[int] = self.compiled.greedy_tokenize(data[start:].decode("utf-8"))
+        try:
+            head = [self.units[byte] for byte in data[:start]]
+            tokens: list[int] = self.compiled.greedy_tokenize(data[start:].decode("utf-8"))
+        except (KeyError, UnicodeDecodeError) as error:
+            raise TokenizerError(
+                "The vocabulary cannot spell what the constraint asks for.", parameter="constraint"
+            ) from error
         return head + tokens
 
     def spell(self, data: bytes) -> list[int]:
@@ -98,6 +106,9 @@ class Vocabulary:
             For each such token: how many bytes of the text must stand before it, its id, and the
             bytes it has behind the text.
         """
+        known = self._completions.get(text)
+        if known is not None:
+            return known
         found: list[tuple[int, int, bytes]] = []
         for token_id, value in enumerate(self._bytes):
             at = value.find(text)
@@ -108,6 +119,7 @@ class Vocabulary:
                 rest = text[before:]
                 if value.startswith(rest):
                     found.append((before, token_id, value[len(rest) :]))
+        self._completions[text] = found
         return found
 
     def mask_without(self, barred: Iterable[int]) -> bytes:
@@ -122,6 +134,30 @@ class Vocabulary:
         mask = bytearray(-(-len(self._bytes) // 8))
         mask[token_id // 8] = 1 << token_id % 8
         return bytes(mask)
+
+
+def _encoder(tokenizer: Aquila2Tokenizer, values: Sequence[bytes]) -> Callable[[str], list[int]]:
+    """How text that must come next is cut into tokens: as the tokenizer does it, if it can.
+
+    One that puts a space before every text cannot: what must come next has none before it. The
+    longest tokens are taken then.
+    """
+    if not tokenizer.adds_space:
+        return tokenizer.encode_ordinary
+    ids = {value: token_id for token_id, value in enumerate(values) if value}
+    longest = max(map(len, ids))
+
+    def encode(text: str) -> list[int]:
+        data, found = text.encode("utf-8"), []
+        while data:
+            size = next((n for n in range(longest, 0, -1) if data[:n] in ids), 0)
+            if not size:
+                break  # what cannot be spelt is left out; the grammar then allows nothing
+            found.append(ids[data[:size]])
+            data = data[size:]
+        return found
+
+    return encode
 
 
 class _Tokens:

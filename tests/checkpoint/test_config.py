@@ -209,10 +209,13 @@ def test_sizes_that_are_small_alone_and_vast_together_are_refused() -> None:
         )
 
 
-def test_a_quantized_checkpoint_is_refused_with_the_way_out() -> None:
+def test_a_quantized_checkpoint_of_an_unknown_kind_is_refused_with_the_way_out() -> None:
     with pytest.raises(ConfigError, match="nf4") as caught:
-        released(quantization_config={"quant_method": "awq", "bits": 4})
+        released(quantization_config={"quant_method": "bitnet", "bits": 2})
     assert caught.value.parameter == "quantization_config"
+    with pytest.raises(ConfigError, match="nf4") as caught:
+        released(compression_config={"format": "pack-quantized"})
+    assert caught.value.parameter == "compression_config"
 
 
 @pytest.mark.parametrize(

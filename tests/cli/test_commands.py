@@ -47,6 +47,25 @@ def test_generate_prints_what_the_runtime_answers(
     assert "Traceback" not in done.stderr
 
 
+def test_generate_holds_the_answer_to_a_form(
+    aquila2: Run, demo_flags: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text('{"properties": {"a": {"type": "integer"}}, "required": ["a"]}', "utf-8")
+    flags = [*demo_flags, "--max-tokens", "40", "-q"]
+    done = aquila2("generate", QUESTION, "--json-schema", str(path), *flags)
+    assert list(json.loads(done.stdout)) == ["a"], done.stderr
+    done = aquila2("generate", QUESTION, "--choice", "是", "--choice", "否", *flags)
+    assert done.stdout in ("是\n", "否\n")
+    done = aquila2("generate", QUESTION, "--regex", "[0-9]{3}", *flags)
+    assert len(done.stdout) == 4 and done.stdout[:3].isdigit()
+    both = aquila2("generate", QUESTION, "--regex", "a", "--choice", "a", *flags)
+    assert both.returncode == 2 and "--choice exclude" in both.stderr
+    path.write_text("{", "utf-8")
+    broken = aquila2("generate", QUESTION, "--json-schema", str(path), *flags)
+    assert broken.returncode == 2 and "holds no JSON" in broken.stderr
+
+
 def test_generate_json_is_one_object_with_everything(
     aquila2: Run, demo_flags: list[str], demo_runtime: Aquila2Runtime, tmp_path: Path
 ) -> None:
@@ -249,3 +268,17 @@ def test_doctor_never_asks_a_hub(process: Run) -> None:
     assert done.returncode == 1
     assert "127.0.0.1:9" not in done.stdout.split("checkpoint", 1)[1]
     assert "PROBLEM" in done.stdout
+
+
+def test_convert_makes_a_checkpoint_that_answers(
+    process: Run, demo_path: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "converted"
+    done = process("convert", str(demo_path), str(made), "--dtype", "float32")
+    assert (done.returncode, done.stdout) == (0, f"{made}\n"), done.stderr
+    prompt = ("--model", str(made), "--template", "aquila-v1", "--temperature", "0")
+    answer = process("generate", QUESTION, *prompt, "--device", "cpu", "--quiet")
+    assert answer.returncode == 0, answer.stderr
+    again = process("convert", str(demo_path), str(made))
+    assert again.returncode == 2
+    assert "exists" in again.stderr

@@ -43,13 +43,18 @@ class Model:
     config: ModelConfig
 
 
-def make_model(directory: Path, device: str = "cpu") -> Model:
-    """A tiny model of random weights in fp32."""
-    path = make_checkpoint(directory, num_key_value_heads=2)
+def make_model(directory: Path, device: str = "cpu", *, fused: bool = False, **sizes: int) -> Model:
+    """A tiny model of random weights in fp32; with the Triton operations where ``fused``."""
+    path = make_checkpoint(directory, **({"num_key_value_heads": 2} | sizes))
     config = read_config(path)
     where = torch.device(device)
     weights = load_weights(path, config, dtype=torch.float32, device=where)
-    return Model(Decoder(weights, config, POSITIONS), config)
+    pointwise = None
+    if fused:
+        from aquila2_runtime.engine.fused_pointwise import FusedPointwise
+
+        pointwise = FusedPointwise(config.rms_norm_eps, torch.float32, where)
+    return Model(Decoder(weights, config, POSITIONS, pointwise), config)
 
 
 def make_engine(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cpu import RunAttention
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.planner import Planner
 from aquila2_runtime.engine.scheduler import Scheduled
@@ -15,7 +17,10 @@ SIZE, HEADS, DIM = 16, 4, 8
 CPU = torch.device("cpu")
 
 
-def _attention(kv_heads: int, blocks: int) -> GatheredAttention:
+KINDS = pytest.mark.parametrize("kind", [GatheredAttention, RunAttention], ids=lambda k: k.name)
+
+
+def _attention(kind: type[Attention], kv_heads: int, blocks: int) -> Attention:
     cache = PagedKVCache(
         num_layers=1,
         num_blocks=blocks,
@@ -28,7 +33,7 @@ def _attention(kv_heads: int, blocks: int) -> GatheredAttention:
     generator = torch.Generator().manual_seed(1)
     cache.keys[0].normal_(generator=generator)
     cache.values[0].normal_(generator=generator)
-    return GatheredAttention(cache)
+    return kind(cache)
 
 
 def _decodes(tables: list[list[int]], own: list[int], drafts: int = 0) -> list[Scheduled]:
@@ -44,7 +49,7 @@ def _decodes(tables: list[list[int]], own: list[int], drafts: int = 0) -> list[S
 
 
 def _attend(
-    attention: GatheredAttention, items: list[Scheduled], *, cascades: bool
+    attention: Attention, items: list[Scheduled], *, cascades: bool
 ) -> tuple[torch.Tensor, int]:
     plan = Planner(SIZE, CPU, cascades=cascades).plan(items)
     generator = torch.Generator().manual_seed(2)
@@ -57,14 +62,17 @@ def _attend(
     return attention.attend(0, query, key, value, plan), len(plan.shared)
 
 
+@KINDS
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 @pytest.mark.parametrize("in_line", [True, False])
-def test_a_shared_prefix_changes_nothing_but_rounding(kv_heads: int, in_line: bool) -> None:
+def test_a_shared_prefix_changes_nothing_but_rounding(
+    kind: type[Attention], kv_heads: int, in_line: bool
+) -> None:
     document = list(range(1, 71)) if in_line else [*range(70, 0, -1)]
     other = list(range(71, 141))
     tables = [[*document, 141], [*document, 142, 143], [*document[:60], 144], [145, 146], other]
     tables.append([*other, 147])
-    attention = _attention(kv_heads, 170)
+    attention = _attention(kind, kv_heads, 170)
     items = _decodes(tables, [0, 15, 3, 7, 4, 9])
     plain, none = _attend(attention, items, cascades=False)
     cascade, groups = _attend(attention, items, cascades=True)
@@ -73,8 +81,9 @@ def test_a_shared_prefix_changes_nothing_but_rounding(kv_heads: int, in_line: bo
     torch.testing.assert_close(cascade, plain, rtol=1e-5, atol=2e-6)
 
 
-def test_the_drafts_of_one_request_share_all_of_its_context() -> None:
-    attention = _attention(2, 170)
+@KINDS
+def test_the_drafts_of_one_request_share_all_of_its_context(kind: type[Attention]) -> None:
+    attention = _attention(kind, 2, 170)
     items = _decodes([list(range(1, 100))], [14], drafts=5)
     plain, _ = _attend(attention, items, cascades=False)
     cascade, groups = _attend(attention, items, cascades=True)

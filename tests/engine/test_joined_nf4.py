@@ -51,6 +51,16 @@ def test_products_equal_those_of_the_parts(rows: int, copy: bool) -> None:
     assert relative(joined(states), right) < 1e-5
 
 
+def test_a_copy_has_the_type_that_is_computed_in() -> None:
+    """Weights packed from fp32, multiplied in bfloat16."""
+    part = packed_linear(64, 128, 0, nested=True)
+    part.compute_dtype = torch.bfloat16
+    joined = join_nf4([part], copy=True)
+    assert joined is not None
+    states = torch.randn(COPY_FROM, 128, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    assert joined(states.bfloat16()).dtype == torch.bfloat16
+
+
 def test_scales_come_out_of_their_own_quantization() -> None:
     part = packed_linear(64, 128, 0, nested=True)
     state = part.weight.quant_state

@@ -15,7 +15,7 @@ def _store(pool: BlockPool, ids: list[int], key: tuple[str, ...] = ()) -> list[i
     fresh = pool.allocate(pool.blocks_for(len(ids)) - len(blocks))
     assert fresh is not None
     held = blocks + fresh
-    pool.enter(ids, len(ids), held, nodes, key)
+    held = pool.enter(ids, len(ids), held, nodes, key)
     pool.release(held)
     return held
 
@@ -52,6 +52,23 @@ def test_the_least_recently_used_leaf_goes_first() -> None:
     assert pool.match([3, 3, 4, 4, 9], ())[0] == new
 
 
+def test_a_block_that_is_there_already_is_held_instead_and_the_list_is_another() -> None:
+    pool = BlockPool(8, 2)
+    ids = [1, 1, 2, 2, 3]
+    first, second = pool.allocate(3), pool.allocate(3)
+    assert first is not None and second is not None
+    assert pool.enter(ids, 4, first, [], ()) is first
+    swapped = pool.enter(ids, 4, second, [], ())
+    assert swapped == [*first[:2], second[2]]
+    # Whoever copied the table can tell by the list itself that the copy is out of date.
+    assert swapped is not second
+    assert pool.num_in_use == 4
+    pool.release(first)
+    assert pool.num_in_use == 3
+    pool.release(swapped)
+    assert (pool.num_in_use, pool.num_cached) == (0, 2)
+
+
 def test_switched_off_it_finds_nothing() -> None:
     pool = BlockPool(4, 2, prefix_cache=False)
     _store(pool, [1, 1, 2, 2])
@@ -76,7 +93,7 @@ def test_no_block_is_ever_lost_or_held_twice_by_strangers(data: st.DataObject) -
                 continue
             pool.hold(blocks)
             blocks += pool.allocate(needed) or []
-            pool.enter(ids, len(ids), blocks, nodes, ())
+            blocks = pool.enter(ids, len(ids), blocks, nodes, ())
             live.append((ids, blocks, nodes))
         held = {block for _, blocks, _ in live for block in blocks}
         assert pool.num_in_use == len(held)

@@ -92,10 +92,11 @@ def test_it_computes_what_the_reference_computes(
 
 
 def test_a_row_is_the_same_alone_and_in_company() -> None:
-    together = _plan([(WHOLE, 180), (SPLIT, 150), (STREWN, 190)], [(list(range(41, 49)), 9, 100)])
+    requests = [(WHOLE, 180), (SPLIT, 150), (STREWN, 190), ([61, 62], 20), ([63, 59], 31)]
+    together = _plan(requests, [(list(range(41, 49)), 9, 100)])
     query, key, value = _states(len(together.slots), 4, 4)
     among = RunAttention(_cache(4)).attend(0, query, key, value, together)
-    for row, request in enumerate([(WHOLE, 180), (SPLIT, 150), (STREWN, 190)]):
+    for row, request in enumerate(requests):
         alone = _plan([request], [])
         own = [states[row : row + 1] for states in (query, key, value)]
         found = RunAttention(_cache(4)).attend(0, *own, alone)

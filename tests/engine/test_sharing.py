@@ -24,8 +24,8 @@ def test_rows_over_one_document_form_a_group_up_to_their_own_blocks() -> None:
 
 
 def test_a_row_that_ends_within_the_document_shares_as_far_as_it_goes() -> None:
-    document = list(range(1, 101))
-    assert shared_groups([document, document[:90]], SIZE) == [Group((0, 1), 90)]
+    document = list(range(1, 201))
+    assert shared_groups([document, document[:190]], SIZE) == [Group((0, 1), 190)]
 
 
 def test_two_documents_under_one_system_prompt_are_two_groups() -> None:

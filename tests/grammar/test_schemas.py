@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 
 from aquila2_runtime import Aquila2Runtime, JsonSchema, SamplingParams
-from aquila2_runtime.errors import GenerationError, InvalidRequestError
+from aquila2_runtime.errors import (
+    GenerationError,
+    InvalidConstraintError,
+    InvalidRequestError,
+)
 from aquila2_runtime.grammar.compiler import Compiled, Compiler, compiler_for
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from tests.fixtures_checkpoint import VOCAB_SIZE, make_checkpoint
 from tests.grammar.hostile import hostile
 from tests.grammar.schemas import random_schema, valid
+from tests.text.test_sentencepiece import train
 
 QUICK = 24
 ALL = 200
@@ -85,6 +90,18 @@ def test_more_random_answers_follow_random_schemas(
     check_schema(seed, compiler, tokenizer)
 
 
+def test_sentencepiece_vocabularies_follow_schemas_too(tmp_path: Path) -> None:
+    """What must come next has no space before it, though these put one before every text."""
+    pytest.importorskip("sentencepiece")
+    whole = Aquila2Tokenizer.load(train(tmp_path / "whole"), vocab_size=10_000)
+    for seed in range(6):
+        check_schema(seed, compiler_for(whole), whole)
+    path = train(tmp_path / "gaps", byte_fallback=False)
+    gaps = Aquila2Tokenizer.load(path, vocab_size=10_000)
+    with pytest.raises(InvalidConstraintError, match=r"cannot spell JSON|accepts nothing|No"):
+        compiler_for(gaps).compile(JsonSchema({"type": "object", "properties": {"a": {}}}))
+
+
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A checkpoint of random weights, with a vocabulary of little more than the bytes."""
@@ -95,9 +112,14 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield runtime
 
 
-def test_an_untrained_model_follows_schemas_in_mixed_batches(untrained: Aquila2Runtime) -> None:
+@pytest.mark.parametrize(
+    "seeds", [range(100, 112), pytest.param(range(ALL), marks=pytest.mark.slow)], ids=len
+)
+def test_an_untrained_model_follows_schemas_in_mixed_batches(
+    untrained: Aquila2Runtime, seeds: range
+) -> None:
     """Greedy and sampled, tight and loose, together in the batches that come of it."""
-    schemas = [random_schema(seed) for seed in range(100, 112)]
+    schemas = [random_schema(seed) for seed in seeds]
     params = []
     for at, schema in enumerate(schemas):
         compiled = compiler_for(untrained.tokenizer).compile(JsonSchema(schema))

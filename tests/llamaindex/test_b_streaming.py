@@ -93,7 +93,6 @@ class TestBStreaming:
         early, late = text[4:6], text[len(text) // 2 : len(text) // 2 + 3]
         llm = make_llm(stop=[early], max_tokens=40, ignore_eos=True)
         assert text_of(ask(llm, "chat", stop=late)[0]) == text[: text.index(early)]
-        assert (
-            text_of(ask(make_llm(stop=late), "chat", stop=early, ignore_eos=True)[0])
-            == (text[: text.index(early)])
+        assert text_of(ask(make_llm(stop=late), "chat", stop=early, ignore_eos=True)[0]) == (
+            text[: text.index(early)]
         )

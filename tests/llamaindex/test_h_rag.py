@@ -61,7 +61,9 @@ class TestHRag:
         assert "".join(pieces) == whole
 
     @pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize"])
-    async def test_a_summary_index_answers_in_every_mode(self, rag_llm: Aquila2, mode: str) -> None:
+    async def test_a_summary_index_answers_in_every_mode(
+        self, rag_llm: Aquila2, mode: str
+    ) -> None:
         index = SummaryIndex.from_documents([Document(text=fact) for fact in FACTS])
         engine = index.as_query_engine(response_mode=mode, use_async=mode == "tree_summarize")
         assert str(engine.query("Who started Project Falcon?")).strip()

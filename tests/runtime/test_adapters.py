@@ -70,9 +70,9 @@ def made(demo_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Adapters:
     return Adapters(
         base,
         train_adapter(base, folder / "taught", examples),
-        random_adapter(base, folder / "noise"),
+        random_adapter(base, folder / "noise", size=0.08),
         random_adapter(
-            base, folder / "all", seed=3, size=0.1, r=16, target_modules=list(ALL), use_rslora=True
+            base, folder / "all", seed=3, size=0.04, r=16, target_modules=list(ALL), use_rslora=True
         ),
         texts,
     )

@@ -10,6 +10,7 @@ from aquila2_runtime import (
     Aquila2Runtime,
     InvalidLoadOptionError,
     Message,
+    Regex,
     RequestOutput,
     SamplingParams,
 )
@@ -38,7 +39,7 @@ KINDS = (
 
 
 def _prompts() -> list[list[Message]]:
-    return [*(ask(index) for index in range(len(QUESTIONS))), [Message("user", COPY)]]
+    return [*(ask(index) for index in (0, 1, 5, 6)), [Message("user", COPY)]]
 
 
 def _all(runtime: Aquila2Runtime) -> list[RequestOutput]:
@@ -127,6 +128,24 @@ def test_speculation_outlives_preemption(own_demo: dict[str, str]) -> None:
         assert stats.accepted_tokens > 0
         assert [output.token_ids for output in outputs] == expected
         assert wait_until(lambda: idle(small))
+
+
+def test_a_constrained_answer_brings_no_drafts(own_demo: dict[str, str]) -> None:
+    pytest.importorskip("llguidance")
+    params = SamplingParams(
+        temperature=0, max_tokens=40, constraint=Regex(r"(one, two, three, ){3}done")
+    )
+    with Aquila2Runtime.load(**own_demo, speculation="ngram") as runtime:
+        free = runtime.complete(COPY, GREEDY)
+        before = runtime.stats().drafted_tokens
+        held, beside = runtime.complete_batch([COPY, COPY], [params, GREEDY])
+        assert held.text == "one, two, three, " * 3 + "done"
+        # Its neighbour goes on guessing.
+        assert beside.token_ids == free.token_ids
+        drafted = runtime.stats().drafted_tokens
+        assert drafted > before
+        assert runtime.complete(COPY, params).text == held.text
+        assert runtime.stats().drafted_tokens == drafted
 
 
 def test_speculation_is_a_setting_of_the_shared_model(own_demo: dict[str, str]) -> None:

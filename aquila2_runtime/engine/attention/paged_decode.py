@@ -170,7 +170,7 @@ def _attend_kernel(  # noqa: PLR0915 - one launch is one function
         where = places[:, None] * HEAD_DIM + dims[None, :]
         k = tl.load(keys + where, mask=seen[:, None], other=0)
         v = tl.load(values + where, mask=seen[:, None], other=0)
-        if QUANTIZED:
+        if QUANTIZED and GROUP_ROWS > 1:
             k = k.to(q.dtype)
             v = v.to(q.dtype)
         if GROUP_ROWS == 1:

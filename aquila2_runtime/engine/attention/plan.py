@@ -53,7 +53,8 @@ class AttentionPlan:
         num_decode: The first rows, which each see their own number of tokens: one per decoding
             request, and one per draft of it.
         decode_blocks: Their block tables, padded with block 0. ``[num_decode, n]``.
-        decode_mask: 0 where a decoding row may look, -inf elsewhere. ``[num_decode, n * size]``.
+        decode_mask: 0 where a decoding row may look, -inf elsewhere; None where the implementation
+            reads lengths instead. ``[num_decode, n * size]``.
         prefills: The other rows.
         decode_lengths: Tokens each decoding row may see, for kernels that need no mask; int32.
             ``[num_decode]``.

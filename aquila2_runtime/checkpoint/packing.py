@@ -1,0 +1,151 @@
+"""Packing: how a checkpoint's 4-bit weights are stored (GPTQ or AWQ), as its files say it.
+
+It knows layouts and shapes, and opens no weights. The settings stand in config.json
+(``quantization_config``), or, in checkpoints of 2023, in a file of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from aquila2_runtime.checkpoint.strict_json import read_json_object
+from aquila2_runtime.errors import ConfigError
+
+BITS: Final = 4
+# Numbers in one 32-bit word.
+PER_WORD: Final = 32 // BITS
+# Files that AutoGPTQ and AutoAWQ wrote before config.json told.
+_OLD_FILES: Final = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+_MAX_BYTES: Final = 1 << 20
+_MAX_GROUP: Final = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Packing:
+    """How 4-bit weights are stored.
+
+    Attributes:
+        method: "gptq" or "awq".
+        group_size: Consecutive inputs that share a scale; None is all of them.
+        zeros_less_one: Whether zero points are stored less one (AutoGPTQ's first format).
+        act_order: Whether inputs may be assigned to groups in any order (GPTQ's ``desc_act``).
+    """
+
+    method: str
+    group_size: int | None
+    zeros_less_one: bool = False
+    act_order: bool = False
+
+    def groups(self, inputs: int) -> int:
+        """How many groups a projection with so many inputs has."""
+        return 1 if self.group_size is None else -(-inputs // self.group_size)
+
+    def parts(self, out: int, inputs: int) -> dict[str, tuple[int, ...]]:
+        """Names (after the projection's) and shapes of the tensors that make up a weight."""
+        groups = self.groups(inputs)
+        if self.method == "awq":
+            return {
+                "qweight": (inputs, out // PER_WORD),
+                "qzeros": (groups, out // PER_WORD),
+                "scales": (groups, out),
+            }
+        return {
+            "qweight": (inputs // PER_WORD, out),
+            "qzeros": (groups, out // PER_WORD),
+            "scales": (groups, out),
+            "g_idx": (inputs,),
+        }
+
+    def optional(self, part: str) -> bool:
+        """Whether a part may be left out: without act-order, groups follow from the order."""
+        return part == "g_idx" and not self.act_order
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"4-bit {self.method.upper()}"
+
+
+def read_packing(raw: Mapping[str, Any], path: Path | None = None) -> Packing | None:
+    """Read how weights are packed; None when they are not.
+
+    Args:
+        raw: The contents of config.json.
+        path: The checkpoint's directory, for settings in files of their own.
+
+    Raises:
+        ConfigError: The settings are incomplete, contradictory or of a layout not known here.
+    """
+    settings = raw.get("quantization_config")
+    method = None
+    if settings is None and path is not None:
+        for name, method_of_file in _OLD_FILES.items():
+            if (path / name).exists():
+                settings = read_json_object(path / name, max_bytes=_MAX_BYTES, error=ConfigError)
+                method = method_of_file
+                break
+    if settings is None:
+        return None
+    if not isinstance(settings, dict):
+        _fail(settings, "must be an object")
+    method = settings.get("quant_method", method)
+    if method == "gptq":
+        return _gptq(settings)
+    if method == "awq":
+        return _awq(settings)
+    _fail(settings, f"names quant_method={method!r:.60}; gptq and awq are known")
+
+
+def _gptq(settings: Mapping[str, Any]) -> Packing:
+    _check_bits(settings, settings.get("bits"))
+    layout = settings.get("checkpoint_format", "gptq")
+    if layout not in ("gptq", "gptq_v2"):
+        _fail(settings, f"names checkpoint_format={layout!r:.60}; gptq and gptq_v2 are known")
+    if settings.get("lm_head") or settings.get("dynamic"):
+        _fail(settings, "packs the head, or layers in different ways, which is not supported")
+    act_order = settings.get("desc_act", False)
+    if not isinstance(act_order, bool):
+        _fail(settings, "has a desc_act that is neither true nor false")
+    return Packing("gptq", _group(settings, "group_size"), layout == "gptq", act_order)
+
+
+def _awq(settings: Mapping[str, Any]) -> Packing:
+    _check_bits(settings, settings.get("bits", settings.get("w_bit")))
+    version = settings.get("version", "gemm")
+    if not isinstance(version, str) or version.lower() != "gemm":
+        _fail(settings, f"names version={version!r:.60}; gemm is known")
+    if settings.get("zero_point", True) is not True:
+        _fail(settings, "has no zero points, which is not supported")
+    plain = settings.get("modules_to_not_convert")
+    if plain not in (None, [], ["lm_head"]):
+        _fail(settings, "leaves out modules_to_not_convert, which is not supported")
+    name = "group_size" if "group_size" in settings else "q_group_size"
+    return Packing("awq", _group(settings, name))
+
+
+def _check_bits(settings: Mapping[str, Any], bits: object) -> None:
+    if isinstance(bits, bool) or bits != BITS:
+        _fail(settings, f"says bits={bits!r:.20}; {BITS} is supported")
+
+
+def _group(settings: Mapping[str, Any], name: str) -> int | None:
+    value = settings.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not -1 <= value <= _MAX_GROUP:
+        _fail(settings, f"says {name}={value!r:.20}; it must be -1 or a multiple of {PER_WORD}")
+    if value == -1:
+        return None
+    if value == 0 or value % PER_WORD:
+        _fail(settings, f"says {name}={value}; it must be -1 or a multiple of {PER_WORD}")
+    return value
+
+
+def _fail(settings: object, problem: str) -> NoReturn:
+    raise ConfigError(
+        f"quantization_config {problem}.",
+        parameter="quantization_config",
+        value=settings,
+        hint='Use the unquantized checkpoint with quantization="nf4" or "int8".',
+    )

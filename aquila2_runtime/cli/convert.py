@@ -1,0 +1,56 @@
+"""``aquila2 convert``: write a checkpoint's weights anew as safetensors, half the size of fp32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aquila2_runtime.checkpoint.convert import convert_checkpoint
+from aquila2_runtime.checkpoint.resolve import resolve
+from aquila2_runtime.cli import options
+from aquila2_runtime.cli.failures import reported
+from aquila2_runtime.cli.terminal import ProgressLine, say
+
+
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="A released name, owner/name on a hub, or a directory.")
+    ],
+    destination: Annotated[Path, typer.Argument(help="The new directory; it must not exist.")],
+    dtype: Annotated[
+        str,
+        typer.Option(help="float16, bfloat16 or float32; auto is config.json's, 16 bits."),
+    ] = "auto",
+    revision: options.Revision = None,
+    hub: options.Source = None,
+    cache_dir: options.CacheDir = None,
+    pickle: options.Pickle = True,
+    offline: options.Offline = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Convert weights (.bin or safetensors) into safetensors, and print the new directory."""
+    with reported(debug=debug):
+        progress = ProgressLine(quiet=quiet)
+        try:
+            found = resolve(
+                source,
+                source=hub,
+                revision=revision,
+                cache_dir=None if cache_dir is None else str(cache_dir),
+                allow_pickle=pickle,
+                offline=offline or None,
+                progress=progress,
+            )
+            made = convert_checkpoint(
+                found.path,
+                destination,
+                dtype=dtype,
+                allow_pickle=pickle,
+                progress=progress,
+            )
+        finally:
+            progress.end()
+        say(str(made.path))

@@ -1,0 +1,155 @@
+"""How much memory and time loading takes: random checkpoints of three sizes, one process per load.
+
+``python -m benchmarks.loading [--form none|nf4|int8] [--device cpu|cuda] [--sizes 0.25,1,2]``
+prints, for each size in GB of bf16 files, the largest shard, the bytes of the loaded weights, the
+peak of the process's own memory above what it had before (pages mapped from files are not its
+own), the time, and the time a plain read of the files takes. The bar: a peak of at most 1.3 times
+the largest shard and the final size together; for plain weights, 60 % of the disk's rate. The 34B
+in NF4 is extrapolated from the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.models import Shape, sharded
+
+# Near the 34B's proportions (four times as wide inside, an eighth of the heads for keys).
+SHAPES = {
+    "0.25": Shape(hidden=768, layers=10, heads=6, inner=3_072, vocab=16_000),
+    "1": Shape(hidden=1_536, layers=12, heads=12, inner=6_144, vocab=24_000),
+    "2": Shape(hidden=2_048, layers=14, heads=16, inner=8_192, vocab=32_000),
+}
+SHARDS = 5
+PEAK = 1.3
+RATE = 0.6
+_34B = 33_694_000_000  # parameters
+_GB = 1e9
+
+
+def measure(path: Path, form: str, device: str) -> dict[str, Any]:
+    """Load a checkpoint in this process; what it took."""
+    from aquila2_runtime.checkpoint.config import read_config
+    from aquila2_runtime.checkpoint.register import register
+    from aquila2_runtime.checkpoint.weights import load_weights
+
+    register()
+    if form != "none":
+        import bitsandbytes  # noqa: F401
+    torch.zeros(1, device=device)
+    before, peak, done = _own_memory(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            peak[0] = max(peak[0], _own_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    started = time.perf_counter()
+    model = load_weights(
+        path,
+        read_config(path),
+        dtype=torch.bfloat16,
+        device=torch.device(device),
+        quantization=None if form == "none" else form,
+    )
+    seconds = time.perf_counter() - started
+    done.set()
+    watcher.join()
+    final = sum(p.numel() * p.element_size() for p in model.parameters())
+    return {"final": final, "peak": max(peak[0] - before, 0), "seconds": seconds}
+
+
+def _own_memory() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("this system does not say what memory is a process's own")
+
+
+def read_plainly(path: Path) -> float:
+    """Seconds that reading every weight file takes, in its present state of caching."""
+    started = time.perf_counter()
+    for file in sorted(path.glob("*.safetensors")):
+        with file.open("rb", buffering=0) as source:
+            while source.read(16 << 20):
+                pass
+    return time.perf_counter() - started
+
+
+def forget(path: Path) -> None:
+    """Ask the system to drop the files' pages, so that the disk is read."""
+    for file in path.glob("*.safetensors"):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def row(name: str, folder: Path, form: str, device: str) -> dict[str, Any]:
+    """Measure one size in a process of its own."""
+    path = sharded(SHAPES[name], folder / name, SHARDS)
+    files = [file.stat().st_size for file in path.glob("*.safetensors")]
+    forget(path)
+    disk = read_plainly(path)
+    forget(path)
+    command = [sys.executable, "-m", "benchmarks.loading", "--one", str(path)]
+    done = subprocess.run(
+        [*command, "--form", form, "--device", device], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {"size": sum(files), "shard": max(files), "disk": disk, **found}
+
+
+def main() -> int:
+    """Measure and print; 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--form", choices=["none", "nf4", "int8"], default="none")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sizes", default="0.25,1,2")
+    parser.add_argument("--folder", type=Path, default=None, help="where checkpoints are made")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.one is not None:
+        print(json.dumps(measure(chosen.one, chosen.form, chosen.device)))
+        return 0
+    missed = False
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
+        for name in chosen.sizes.split(","):
+            found = row(name, Path(folder), chosen.form, chosen.device)
+            held = found["shard"] + (found["final"] if chosen.device == "cpu" else 0)
+            missed |= found["peak"] > PEAK * held
+            share = found["disk"] / found["seconds"]
+            # Small files are read faster than a model is built, whatever it holds.
+            missed |= chosen.form == "none" and found["size"] > _GB and share < RATE
+            print(
+                f"{found['size'] / _GB:6.2f} GB  shard {found['shard'] / _GB:5.2f}  "
+                f"loaded {found['final'] / _GB:5.2f}  peak {found['peak'] / _GB:5.2f} "
+                f"(bar {PEAK * held / _GB:5.2f})  {found['seconds']:6.2f} s, "
+                f"plain read {found['disk']:5.2f} s ({share:.0%})",
+                flush=True,
+            )
+    if chosen.form == "nf4":
+        per = found["seconds"] / (found["size"] / 2)
+        print(
+            f"34B by extrapolation: {_34B * per / 60:.0f} min, "
+            f"{_34B * found['final'] / (found['size'] / 2) / _GB:.1f} GB"
+        )
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

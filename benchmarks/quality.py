@@ -1,0 +1,179 @@
+"""What quantization costs in quality: NF4 and int8 against bf16, on the same weights.
+
+``python -m benchmarks.quality [--model DIR] [--talks N]`` prints, for each quantization:
+
+* exact: answers equal to the known ones on held-out talks of the demo checkpoint's own kind,
+  asked greedily through the runtime, and the share of bf16's exact answers that are kept;
+* agree: answers that are bf16's, to the id;
+* kl: mean and largest Kullback-Leibler divergence of the next token, in nats, over the same talks;
+* top1: positions where the likeliest next token is bf16's;
+* ppl: perplexity of the known answers.
+
+The last three come from a plain forward pass over the loaded weights, one talk at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from aquila2_runtime import Aquila2Runtime, Message, SamplingParams
+from aquila2_runtime.checkpoint.config import read_config
+from aquila2_runtime.checkpoint.weights import load_weights
+from training.aquila2_demo.corpus import Conversation, conversations
+
+DEMO = Path(__file__).resolve().parent.parent / "aquila2_runtime" / "demo"
+FORMS = (None, "nf4", "int8")
+BAR = 0.99  # of bf16's exact answers
+SEED = 771_133  # of talks; training draws others
+
+
+@dataclass(frozen=True)
+class Question:
+    """A talk up to its last question, and what is to be answered."""
+
+    messages: tuple[Message, ...]
+    answer: str
+
+
+def questions(count: int, length: int = 900) -> list[Question]:
+    """Held-out talks: documents to read, told facts, greetings, in both languages."""
+    drawn = itertools.islice(conversations(SEED, length, False), count)
+    return [_question(talk) for talk in drawn]
+
+
+def _question(talk: Conversation) -> Question:
+    messages = [Message("system", talk.system)] if talk.system else []
+    for user, answer in talk.turns[:-1]:
+        messages += [Message("user", user), Message("assistant", answer)]
+    user, answer = talk.turns[-1]
+    return Question((*messages, Message("user", user)), answer)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one form of the weights answered.
+
+    Attributes:
+        exact: Whether each answer is the known one.
+        ids: Each answer's ids.
+        prompts: Each prompt's ids.
+        wanted: Ids of the known answers, with their end.
+    """
+
+    exact: list[bool]
+    ids: list[tuple[int, ...]]
+    prompts: list[tuple[int, ...]]
+    wanted: list[list[int]]
+
+
+def ask(model: Path, form: str | None, asked: Sequence[Question], device: str) -> Asked:
+    """Ask everything greedily, through the runtime."""
+    params = SamplingParams(temperature=0, max_tokens=64)
+    with Aquila2Runtime.load(
+        str(model), template="aquila-v1", dtype="bfloat16", quantization=form, device=device
+    ) as runtime:
+        # Some at a time: all of them together would hold many prompts' keys and values.
+        outputs = []
+        for at in range(0, len(asked), 32):
+            outputs += runtime.chat_batch([q.messages for q in asked[at : at + 32]], params)
+        tokenizer = runtime.tokenizer
+        return Asked(
+            [
+                out.text.strip() == question.answer.strip()
+                for out, question in zip(outputs, asked, strict=True)
+            ],
+            [out.token_ids for out in outputs],
+            [out.prompt_token_ids for out in outputs],
+            [[*tokenizer.encode_ordinary(q.answer), tokenizer.eos_token_id] for q in asked],
+        )
+
+
+@torch.inference_mode()
+def distributions(model: Path, form: str | None, asked: Asked, device: str) -> list[torch.Tensor]:
+    """Log-probabilities of every id of the known answers' places. Each ``[answer, vocab]``."""
+    loaded = load_weights(
+        model,
+        read_config(model),
+        dtype=torch.bfloat16,
+        device=torch.device(device),
+        quantization=form,
+    )
+    found = []
+    for prompt, wanted in zip(asked.prompts, asked.wanted, strict=True):
+        ids = torch.tensor([[*prompt, *wanted]], device=device)
+        logits = loaded(ids).logits[0, len(prompt) - 1 : -1].float()
+        found.append(logits.log_softmax(-1).cpu())
+    return found
+
+
+def compare(
+    base: Asked, other: Asked, plain: list[torch.Tensor], packed: list[torch.Tensor]
+) -> dict[str, float]:
+    """One row of the table."""
+    divergence = torch.cat(
+        [(p.exp() * (p - q)).sum(-1).clamp_min(0) for p, q in zip(plain, packed, strict=True)]
+    )
+    top = torch.cat(
+        [(p.argmax(-1) == q.argmax(-1)).float() for p, q in zip(plain, packed, strict=True)]
+    )
+    scores = torch.cat(
+        [
+            q.gather(-1, torch.tensor(wanted)[:, None])[:, 0]
+            for q, wanted in zip(packed, other.wanted, strict=True)
+        ]
+    )
+    both = sum(a and b for a, b in zip(base.exact, other.exact, strict=True))
+    return {
+        "exact": sum(other.exact) / len(other.exact),
+        "ratio": sum(other.exact) / max(1, sum(base.exact)),
+        "kept": both / max(1, sum(base.exact)),
+        "agree": sum(a == b for a, b in zip(base.ids, other.ids, strict=True)) / len(base.ids),
+        "kl_mean": float(divergence.mean()),
+        "kl_max": float(divergence.max()),
+        "top1": float(top.mean()),
+        "ppl": math.exp(-float(scores.mean())),
+    }
+
+
+def main() -> int:
+    """Measure and print; 1 when a quantization falls below the bar."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=DEMO)
+    parser.add_argument("--talks", type=int, default=300)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    # One line per matrix product otherwise.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    asked = questions(chosen.talks)
+    base = ask(chosen.model, None, asked, chosen.device)
+    plain = distributions(chosen.model, None, base, chosen.device)
+    rows = {}
+    for form in FORMS:
+        other = base if form is None else ask(chosen.model, form, asked, chosen.device)
+        packed = plain if form is None else distributions(chosen.model, form, base, chosen.device)
+        rows[form or "bf16"] = compare(base, other, plain, packed)
+    if chosen.json:
+        print(json.dumps({"talks": chosen.talks, "rows": rows}, indent=1))
+    else:
+        names = list(rows["bf16"])
+        print(f"{chosen.talks} talks\n{'':8}" + "".join(f"{name:>10}" for name in names))
+        for form, row in rows.items():
+            print(f"{form:8}" + "".join(f"{row[name]:10.4f}" for name in names))
+    return int(any(row["ratio"] < BAR for row in rows.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Text that turns into calls: the opening, its masks and the token limit, without a model."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from aquila2_runtime import FinishReason, SamplingParams, Tool, ToolCall, ToolCallParser
+from aquila2_runtime.engine.base import Chunk, EngineRequest, Finished
+from aquila2_runtime.errors import GenerationError
+from aquila2_runtime.generation import Answer
+from aquila2_runtime.grammar.calls import call_grammar
+from aquila2_runtime.grammar.compiler import compiler_for
+from aquila2_runtime.tokenizer import Aquila2Tokenizer
+from aquila2_runtime.tool_parser import parse_calls
+from tests.grammar.test_schemas import allowed
+
+TOOLS = [
+    Tool("find", "Find it.", {"type": "object", "properties": {"q": {"type": "string"}},
+                              "required": ["q"]}),
+    Tool("now"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_path: Path) -> Aquila2Tokenizer:
+    return Aquila2Tokenizer.load(demo_path, vocab_size=4096)
+
+
+def write(state, ids: list[int]) -> None:  # type: ignore[no-untyped-def]
+    for token_id in ids:
+        assert state.settle(token_id) == token_id
+        state.advance(token_id)
+
+
+def test_free_text_is_not_masked_until_a_call_begins(tokenizer: Aquila2Tokenizer) -> None:
+    state = call_grammar(compiler_for(tokenizer), TOOLS, "auto", parallel=True).state(500)
+    for token_id in tokenizer.encode_ordinary("I could say <tool_ca or <b> {}\n"):
+        assert state.mask() is None
+        write(state, [token_id])
+    write(state, tokenizer.encode_ordinary("<tool_call>"))
+    mask = state.mask()
+    assert mask is not None
+    spelt = [tokenizer.token_bytes(at) for at in allowed(mask, tokenizer.n_vocab)]
+    assert spelt and all(b'{"name": "'.startswith(token) for token in spelt)
+    write(state, tokenizer.encode_ordinary('{"name": "now", "arguments": {}}</tool_call>'))
+    assert not state.ended  # another call may follow, or nothing
+    mask = state.mask()
+    assert mask is not None
+    following = allowed(mask, tokenizer.n_vocab)
+    assert tokenizer.eos_token_id in following
+    assert all(
+        at == tokenizer.eos_token_id or tokenizer.token_bytes(at).startswith(b"\n")
+        for at in following
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_call_that_begins_anywhere_is_complete_or_does_not_begin(
+    tokenizer: Aquila2Tokenizer, seed: int
+) -> None:
+    rng = random.Random(seed)
+    max_tokens = rng.randint(14, 90)
+    grammar = call_grammar(compiler_for(tokenizer), TOOLS, "auto", parallel=seed % 2 == 0)
+    state = grammar.state(max_tokens)
+    script = tokenizer.encode_ordinary("Well.\n<tool_call>")
+    ids: list[int] = []
+    while len(ids) < max_tokens and not state.ended:
+        mask = state.mask()
+        if len(ids) < len(script):
+            chosen = script[len(ids)]
+        elif mask is None:
+            break
+        else:
+            chosen = rng.choice(allowed(mask, tokenizer.n_vocab))
+        chosen = state.settle(chosen)
+        state.advance(chosen)
+        ids.append(chosen)
+        if chosen == tokenizer.eos_token_id:
+            break
+    content, calls, invalid = parse_calls(tokenizer.decode(ids), ["find", "now"])
+    assert invalid == ()
+    if not calls:
+        assert state.cut and content.startswith("Well.")
+    for call in calls:
+        assert call.name == "now" or isinstance(call.arguments["q"], str)
+    assert len(calls) <= 1 or seed % 2 == 0
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("stop", ["}", "find", '>{"', "<tool"])
+def test_stop_strings_end_text_and_never_a_call(
+    tokenizer: Aquila2Tokenizer, stop: str, at_once: bool
+) -> None:
+    """Read id by id or all at once: the calls' parser may see the text later than it is written."""
+    call = ToolCall("find", {"q": "a } b"})
+    ids = tokenizer.encode_ordinary(f"Let me look.\n{call.text}")
+    params = SamplingParams(stop=[stop])
+    request = EngineRequest(
+        prompt_token_ids=(1,),
+        params=params,
+        max_tokens=200,
+        seed=0,
+        stop_ids=frozenset(),
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    answer = Answer(tokenizer, request, stop=params.stop_strings, calls=ToolCallParser())
+    chunks = [ids] if at_once else [[token_id] for token_id in ids]
+    for some in chunks:
+        if not answer.done:
+            answer.feed(Chunk(token_ids=some))
+    if not answer.done:
+        answer.feed(Chunk(finished=Finished(FinishReason.STOP)))
+    output = answer.output()
+    if stop == "<tool":
+        assert (output.text, output.tool_calls) == ("Let me look.\n", ())
+    else:
+        assert (output.content, output.tool_calls) == ("Let me look.", (call,))
+
+
+def test_no_call_begins_where_none_is_allowed(tokenizer: Aquila2Tokenizer) -> None:
+    state = call_grammar(compiler_for(tokenizer), TOOLS, "none", parallel=True).state(100)
+    *opening, last = tokenizer.encode_ordinary("<tool_call>")
+    write(state, opening)
+    mask = state.mask()
+    assert mask is not None and last not in allowed(mask, tokenizer.n_vocab)
+    assert len(allowed(mask, tokenizer.n_vocab)) > 4_000
+    with pytest.raises(GenerationError):
+        state.settle(last)
+
+
+def test_arguments_are_written_as_a_call_is_rendered(tokenizer: Aquila2Tokenizer) -> None:
+    call = ToolCall("find", {"q": '"x"\n，名\\'})
+    state = call_grammar(compiler_for(tokenizer), TOOLS, "find", parallel=True).state(500)
+    write(state, tokenizer.encode_ordinary(call.text))
+    assert state.ended and not state.cut
+    assert json.loads(call.text[11:-12])["arguments"] == dict(call.arguments)
