@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from aquila2_runtime import InvalidRequestError
+from aquila2_runtime import InvalidPromptError, InvalidRequestError
+from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.shown import shown
 from langchain_aquila2._formats import format_of
 from langchain_aquila2._tools import openai_tools, runtime_choice, runtime_tools
@@ -65,4 +66,9 @@ def demand_of(keywords: Mapping[str, Any]) -> Demand:
         options["tool_choice"] = choice
     if keywords.get("parallel_tool_calls") is not None:
         options["parallel_tool_calls"] = keywords["parallel_tool_calls"]
+    RequestOptions(**options)
+    if choice not in (None, "auto", "none") and not tools:
+        raise InvalidPromptError(
+            f"tool_choice={shown(choice)}, but there are no tools.", parameter="tool_choice"
+        )
     return Demand(sampling, options, instruction)

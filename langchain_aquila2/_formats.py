@@ -88,7 +88,7 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
         if isinstance(schema, type) and is_basemodel_subclass(schema):
             # As pydantic has it: recursive models stay references.
             if issubclass(schema, pydantic.BaseModel):
-                return schema.model_json_schema()
+                return _opened(schema.model_json_schema())
             return dict(cast(Any, schema).schema())
         if isinstance(schema, Mapping) and not schema.keys() & set(_FUNCTION_KEYS):
             return dict(schema)
@@ -99,6 +99,12 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
             parameter="schema",
             hint=_HINT,
         ) from error
+
+
+def _opened(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema that is nothing but a reference (a recursive model's), with what it refers to."""
+    named = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    return {**schema["$defs"][named], "$defs": schema["$defs"]} if named else schema
 
 
 def _told(schema: Mapping[str, Any], strict: bool | None) -> Format:

@@ -93,6 +93,12 @@ def with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[
 def _by_call(schema: Any, strict: bool | None) -> Plan:
     """One call of one tool whose arguments are the object."""
     [tool] = openai_tools([schema])
+    if _is_pydantic(schema):
+        # As pydantic has it: LangChain's form has no recursion.
+        own = json_schema_of(schema)
+        tool["function"]["parameters"] = {
+            key: value for key, value in own.items() if key not in ("title", "description")
+        }
     # Refused like any other schema that cannot be enforced, unless the caller says otherwise.
     tool["function"]["strict"] = strict is not False
     name = tool["function"]["name"]
