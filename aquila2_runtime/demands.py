@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from aquila2_runtime.errors import InvalidConstraintError, InvalidPromptError, InvalidRequestError
 from aquila2_runtime.grammar.calls import CHOICES, CallGrammar, call_grammar
 from aquila2_runtime.grammar.compiler import Compiled, compiler_for
+from aquila2_runtime.grammar.constraints import AnyJson, JsonSchema
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.tools import Tool
 
@@ -57,10 +58,14 @@ class Demands:
         _check_choice(tools, choice)
         if not tools:
             return cls._constrained(tokenizer, params)
-        if params.constraint is not None:
+        if params.constraint is not None and not isinstance(
+            params.constraint, (JsonSchema, AnyJson)
+        ):
             raise InvalidRequestError(
-                "A request has tools or a constraint, not both: the tools' grammar is one.",
+                "Beside tools a constraint must be JsonSchema or AnyJson: other text could look "
+                "like a call.",
                 parameter="constraint",
+                value=params.constraint,
             )
         if params.ignore_eos:
             raise InvalidRequestError(
@@ -69,8 +74,14 @@ class Demands:
                 value=True,
             )
         chosen = choice or "auto"
+        if chosen == "none" and params.constraint is not None:
+            return cls._constrained(tokenizer, params)
         grammar = call_grammar(
-            compiler_for(tokenizer), tools, chosen, parallel=options.parallel_tool_calls
+            compiler_for(tokenizer),
+            tools,
+            chosen,
+            parallel=options.parallel_tool_calls,
+            otherwise=params.constraint if chosen == "auto" else None,
         )
         notices = list(grammar.notices)
         if params.stop_ids:

@@ -56,7 +56,7 @@ class SamplingParams:
         prompt_logprobs: The same for every prompt token but the first.
         constraint: What the answer must be: ``JsonSchema``, ``AnyJson``, ``Regex``, ``Choice`` or
             ``LarkGrammar``. It goes before ``min_tokens``, and stop strings and stop ids do not
-            apply.
+            apply. Beside tools, the first two say what an answer is where it is no call.
 
     Raises:
         InvalidSamplingParamsError: A field has a wrong type or lies outside its range.

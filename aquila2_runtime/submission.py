@@ -141,7 +141,9 @@ class Submission:
             self.prompt.notices,
             teller,
             stop=self.stop_strings,
-            calls=ToolCallParser([tool.name for tool in tools]) if tools else None,
+            calls=ToolCallParser([tool.name for tool in tools], leading=not self.demands.free_text)
+            if tools
+            else None,
         )
 
     def engine_requests(

@@ -53,13 +53,15 @@ class ToolCallParser:
 
     Args:
         names: Of the tools that may be called; None accepts every name.
+        leading: Whether calls can only stand at the head: then other text holds none, whatever
+            its strings spell.
 
     Attributes:
         calls: The calls read so far.
         invalid: What looks like calls and is none.
     """
 
-    def __init__(self, names: Sequence[str] | None = None) -> None:
+    def __init__(self, names: Sequence[str] | None = None, *, leading: bool = False) -> None:
         self.calls: list[ToolCall] = []
         self.invalid: list[InvalidToolCall] = []
         self._names = None if names is None else frozenset(names)
@@ -68,6 +70,8 @@ class ToolCallParser:
         self._between = False  # behind a call
         self._call: CallReader | None = None
         self._count = 0
+        self._leading = leading
+        self._plain = False  # it is known that there are no calls
 
     @property
     def content(self) -> str:
@@ -112,6 +116,14 @@ class ToolCallParser:
     def _outside(self, text: str, content: list[str]) -> str:
         """Read content up to an opening; return what is left of the text."""
         seen = self._held + text
+        if self._leading and not self._count and not CALL_OPENING.startswith(
+            seen[: len(CALL_OPENING)]
+        ):  # fmt: skip
+            self._plain = True
+        if self._plain:
+            self._held = ""
+            content.append(seen)
+            return ""
         at = seen.find(CALL_OPENING)
         if at >= 0:
             before = seen[:at].removesuffix("\n")

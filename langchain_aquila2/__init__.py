@@ -3,5 +3,6 @@
 from aquila2_runtime import __version__
 from langchain_aquila2.chat_models import ChatAquila2
 from langchain_aquila2.llms import Aquila2LLM
+from langchain_aquila2.registration import register
 
-__all__ = ["Aquila2LLM", "ChatAquila2", "__version__"]
+__all__ = ["Aquila2LLM", "ChatAquila2", "__version__", "register"]

@@ -1,7 +1,12 @@
-"""LangChain messages into the runtime's: text in, text out. It knows no template and no tokens."""
+"""LangChain messages into the runtime's: text and tool calls. It knows no template and no tokens.
+
+Calls become the runtime's ``ToolCall`` and results its tool turns, whatever form they come in:
+``tool_calls`` and ``ToolMessage``, or Anthropic's blocks ``tool_use`` and ``tool_result``.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
@@ -16,8 +21,9 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from aquila2_runtime import InvalidPromptError, Message, UnsupportedContentError
+from aquila2_runtime import InvalidPromptError, Message, ToolCall, UnsupportedContentError
 from aquila2_runtime.shown import shown
+from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING
 
 # Tool results within tool results; real ones have one level.
 MAX_DEPTH: Final = 32
@@ -38,59 +44,140 @@ _DROPPED: Final = ("thinking", "redacted_thinking", "reasoning", "reasoning_cont
 _CALLS: Final = ("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "function_call")
 
 
+@dataclasses.dataclass(slots=True)
+class _Read:
+    """What one message holds."""
+
+    texts: list[str] = dataclasses.field(default_factory=list)
+    calls: list[ToolCall] = dataclasses.field(default_factory=list)
+    results: list[tuple[str | None, str]] = dataclasses.field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(text for text in self.texts if text)
+
+
 def to_runtime_messages(messages: Sequence[BaseMessage]) -> list[Message]:
     """Convert a conversation; all its system messages become one, at its head.
+
+    Blocks of text are joined by line breaks; thinking and reasoning are left out. ``tool_result``
+    blocks of a human message become turns of their own before the rest of it. A failed tool's
+    answer begins with ``Error: ``. A result without a name gets that of the call it answers.
 
     Args:
         messages: The turns, oldest first.
 
     Raises:
-        InvalidPromptError: There is no message, or one of a kind that cannot be a turn.
-        UnsupportedContentError: A message holds an image, audio clip, video or document.
+        InvalidPromptError: There is no message, one is of a kind that cannot be a turn, or content,
+            a block or a tool call is malformed.
+        UnsupportedContentError: A message holds an image, audio clip, video or document; nothing
+            it points to is opened.
     """
     if not messages:
         raise InvalidPromptError("A conversation has at least one message.", parameter="messages")
     system: list[str] = []
     turns: list[Message] = []
+    names: dict[str | None, str] = {}  # of the tools, by their calls' ids
     for index, message in enumerate(messages):
-        role, text = _role(message, index), message_text(message, index)
+        role, read = _role(message, index), _read(message, index, names)
         if role == "system":
-            system.append(text)
-        else:
-            turns.append(Message(role, text, message.name))
+            system.append(read.text)
+            continue
+        for call_id, text in read.results:
+            turns.append(Message("tool", text, names.get(call_id), tool_call_id=call_id))
+        if read.results and not read.text:
+            continue
+        turns.append(_turn(message, role, read, names))
     merged = "\n\n".join(text for text in system if text)
     return [Message("system", merged), *turns] if merged else turns
 
 
-def message_text(message: BaseMessage, index: int = 0) -> str:
-    """Return a message's text; blocks and tool calls stand on lines of their own.
+def with_instruction(messages: Sequence[Message], instruction: str) -> list[Message]:
+    """Put a line about the answer's form behind the user's last message, after a blank line.
 
-    A tool call is written ``name({"argument": "value"})``; a failed tool's answer begins with
-    ``Error: ``. Thinking and reasoning blocks are left out.
-
-    Args:
-        message: Any message.
-        index: Its place in the conversation, for errors.
-
-    Raises:
-        InvalidPromptError: Content, a block or a tool call is malformed.
-        UnsupportedContentError: A block is not text; nothing it points to is opened.
+    That message stays where it is while tools are called, so the prompt begins alike in every
+    step. Without one, the line follows the system text.
     """
+    told = list(messages)
+    if not instruction:
+        return told
+    for role in ("user", "system"):
+        for place in reversed(range(len(told))):
+            message = told[place]
+            if message.role == role:
+                content = f"{message.content}\n\n{instruction}" if message.content else instruction
+                told[place] = dataclasses.replace(message, content=content)
+                return told
+    return [Message("system", instruction), *told]
+
+
+def _turn(message: BaseMessage, role: str, read: _Read, names: Mapping[str | None, str]) -> Message:
+    name, text = message.name, read.text
+    if role == "assistant":
+        # A name alone, before calls, would be said by the model as if it were content.
+        return Message(role, text, name if text else None, tuple(read.calls))
+    if role == "tool" and isinstance(message, ToolMessage):
+        if message.status == "error":
+            text = f"Error: {text}"
+        call_id: object = getattr(message, "tool_call_id", None)
+        if isinstance(call_id, str):
+            return Message(role, text, name or names.get(call_id), tool_call_id=call_id)
+    return Message(role, text, name)
+
+
+def _read(message: BaseMessage, index: int, names: dict[str | None, str]) -> _Read:
+    """Take a message apart, and note the names of the tools it calls."""
+    read = _Read()
     blocks = _blocks(message.content, index)
-    pieces = [
-        piece
-        for position, block in enumerate(blocks)
-        if (piece := _block_text(block, index, position)) is not None
-    ]
+    for position, block in enumerate(blocks):
+        _take(block, read, message, (index, position), names)
     if isinstance(message, AIMessage):
         written = {_call_id(block, index) for block in blocks if _is_call(block)}
         for call in (*message.tool_calls, *message.invalid_tool_calls):
             if not written or _call_id(call, index) not in written:
-                pieces.append(_call_text(call, index))
-    text = "\n".join(piece for piece in pieces if piece)
-    if isinstance(message, ToolMessage) and message.status == "error":
-        return f"Error: {text}"
-    return text
+                _take_call(call, read, index, names)
+    else:
+        # Only the assistant calls; what looks like a call elsewhere is text.
+        read.texts += (call.text for call in read.calls)
+        read.calls = []
+    return read
+
+
+def _take(
+    block: object,
+    read: _Read,
+    message: BaseMessage,
+    place: tuple[int, int],
+    names: dict[str | None, str],
+) -> None:
+    """Sort one block into text, calls and results."""
+    index, position = place
+    if _is_call(block):
+        _take_call(block, read, index, names)
+        return
+    text = _block_text(block, index, position)
+    if text is None:
+        return
+    if (
+        isinstance(block, Mapping)
+        and block.get("type") == "tool_result"
+        and isinstance(message, HumanMessage)
+    ):
+        call_id = block.get("tool_use_id")
+        read.results.append((call_id if isinstance(call_id, str) else None, text))
+    else:
+        read.texts.append(text)
+
+
+def _take_call(call: Any, read: _Read, index: int, names: dict[str | None, str]) -> None:
+    made = _call(call, index)
+    if isinstance(made, str):
+        read.texts.append(made)
+        return
+    read.calls.append(made)
+    call_id = _call_id(call, index)
+    if call_id is not None:
+        names[call_id] = made.name
 
 
 def _role(message: BaseMessage, index: int) -> str:
@@ -138,7 +225,8 @@ def _block_text(block: object, index: int, position: int, depth: int = 0) -> str
     if kind in _DROPPED:
         return None
     if kind in _CALLS:
-        return _call_text(block, index)
+        call = _call(block, index)
+        return call if isinstance(call, str) else call.text
     if kind == "tool_result":
         if depth >= MAX_DEPTH:
             _malformed(f"tool results nested more than {MAX_DEPTH} deep", index)
@@ -161,19 +249,29 @@ def _call_id(call: Any, index: int) -> str | None:
     return found
 
 
-def _call_text(call: Any, index: int) -> str:
+def _call(call: Any, index: int) -> ToolCall | str:
+    """A call; its text where its arguments are no JSON object, as in one that was cut short."""
     if not isinstance(call, Mapping):
         _malformed(f"a tool call of type {type(call).__name__}", index)
     name = call.get("name") or ""
     if not isinstance(name, str):
         _malformed(f"a tool call with the name {shown(name)}", index)
-    arguments: Any = next((call[key] for key in ("args", "input", "arguments") if key in call), {})
-    if not isinstance(arguments, str):
-        try:
-            arguments = json.dumps(arguments, ensure_ascii=False, default=str)
-        except (TypeError, ValueError, RecursionError) as error:
+    given: Any = next((call[key] for key in ("args", "input", "arguments") if key in call), {})
+    try:
+        # Through JSON and back, so that what is not JSON is text before a template sees it.
+        written = given if isinstance(given, str) else json.dumps(
+            {} if given is None else given, ensure_ascii=False, default=str
+        )  # fmt: skip
+        arguments = json.loads(written or "{}")
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(given, str):
+            arguments = None
+        else:
             _malformed(f"a tool call whose arguments are no JSON ({error})", index)
-    return f"{name}({arguments})"
+    if isinstance(arguments, dict):
+        return ToolCall(name, arguments)
+    body = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {written}}}'
+    return f"{CALL_OPENING}{body}{CALL_CLOSING}"
 
 
 def _malformed(what: str, index: int) -> NoReturn:

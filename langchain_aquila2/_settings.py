@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
 
 from pydantic import BaseModel, Field, PrivateAttr
 
@@ -101,6 +101,9 @@ class Aquila2Settings(BaseModel):
     streaming: bool = False
     runtime: Any = Field(default=None, exclude=True, repr=False)
 
+    # Keywords of a call that a subclass takes beside those of the runtime.
+    _call_keywords: ClassVar[frozenset[str]] = frozenset()
+
     _lease: RuntimeLease = PrivateAttr()
     # Claims on models that calls named; kept, so that no call loads one again.
     _overrides: dict[str, RuntimeLease] = PrivateAttr(default_factory=dict)
@@ -132,12 +135,8 @@ class Aquila2Settings(BaseModel):
         defaults = {key: fields[key].default for key in _SAMPLING if key in fields}
         SamplingParams(**{key: given.get(key, default) for key, default in defaults.items()})
         RequestOptions(**{key: given[key] for key in REQUEST_FIELDS if key in given})
-        if not isinstance(given.get("streaming", False), bool):
-            raise InvalidRequestError(
-                f"streaming={shown(given['streaming'])} is not valid; it must be True or False.",
-                parameter="streaming",
-                value=given["streaming"],
-            )
+        for name in ("streaming", "stream_usage", "function_calling"):
+            check_flag(name, given.get(name, False))
         if isinstance(given.get("stop"), tuple):
             given["stop"] = list(given["stop"])
         return lease
@@ -188,7 +187,9 @@ class Aquila2Settings(BaseModel):
             InvalidSamplingParamsError: A value is wrong.
         """
         known = {
+            *self._call_keywords,
             *_SAMPLING,
+            "constraint",
             *REQUEST_FIELDS,
             *_CORE_KEYWORDS,
             *WITHOUT_EFFECT,
@@ -198,6 +199,7 @@ class Aquila2Settings(BaseModel):
         reject_unknown(kwargs, known, type(self).__name__)
         sampling = {key: kwargs.get(key, getattr(self, key)) for key in _SAMPLING}
         sampling["stop"] = _merged(self.stop, stop)
+        sampling["constraint"] = kwargs.get("constraint")
         options = {key: kwargs.get(key, getattr(self, key)) for key in REQUEST_FIELDS}
         options = {key: value for key, value in options.items() if value is not None}
         RequestOptions(**options)
@@ -224,7 +226,8 @@ class Aquila2Settings(BaseModel):
         return {**{name: getattr(self, name) for name in sorted(names)}, "runtime": loaded}
 
 
-_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"constraint", "prompt_logprobs"}))
+# Fields that are the runtime's too; a constraint is a keyword of calls only.
+_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs", "constraint"}))
 VERSION: Final = __version__
 
 
@@ -249,6 +252,21 @@ def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> R
     lease = RuntimeLease(**options, progress=progress)
     given["model"] = os.fspath(given["model"])
     return lease
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return a value that is True or False.
+
+    Raises:
+        InvalidRequestError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise InvalidRequestError(
+            f"{name}={shown(value)} is not valid; it must be True or False.",
+            parameter=name,
+            value=value,
+        )
+    return value
 
 
 def _merged(own: object, call: object) -> list[str]:

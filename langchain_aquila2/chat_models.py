@@ -5,32 +5,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     CallbackManagerForLLMRun,
 )
 from langchain_core.language_models import LangSmithParams, ModelProfile
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import model_validator
 
-from aquila2_runtime import InvalidPromptError
 from langchain_aquila2._batches import Batches
-from langchain_aquila2._messages import to_runtime_messages
-from langchain_aquila2._results import ending, openai_logprobs, usage_metadata
-from langchain_aquila2._settings import VERSION, Aquila2Settings
+from langchain_aquila2._binding import Binding
+from langchain_aquila2._demand import KEYWORDS, demand_of
+from langchain_aquila2._messages import to_runtime_messages, with_instruction
+from langchain_aquila2._profile import profile_of
+from langchain_aquila2._results import Chunks, chat_result
+from langchain_aquila2._settings import (
+    DEFAULT_MAX_TOKENS,
+    VERSION,
+    Aquila2Settings,
+    Request,
+    check_flag,
+)
+from langchain_aquila2._tools import openai_tools, runtime_tools
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from aquila2_runtime.outputs import Delta, RequestOutput
-    from aquila2_runtime.runtime import Aquila2Runtime
+    from aquila2_runtime import Message
 
 
-class ChatAquila2(Aquila2Settings, Batches):
+class ChatAquila2(Aquila2Settings, Binding, Batches):
     """Aquila2 as a LangChain chat model, in this process.
 
     Args:
@@ -43,6 +51,9 @@ class ChatAquila2(Aquila2Settings, Batches):
             less, is left.
         timeout: Seconds one request may take.
         streaming: Whether ``invoke`` takes the streaming path.
+        stream_usage: Whether the last chunk of a stream carries the token counts.
+        function_calling: What the profile says of ``tool_calling``: whether this checkpoint was
+            trained for tools. Aquila2 was not; tools work either way.
         **others: The fields of ``SamplingParams``, the options of ``Aquila2Runtime.load`` and
             ``adapter``, ``fit``, ``cache_salt``. ``api_key`` and ``max_retries``, which LangChain
             passes to any model, are accepted without effect and not stored.
@@ -56,6 +67,11 @@ class ChatAquila2(Aquila2Settings, Batches):
         >>> chat.invoke("Hello!").usage_metadata["input_tokens"] > 0
         True
     """
+
+    function_calling: bool = False
+    stream_usage: bool = True
+
+    _call_keywords: ClassVar[frozenset[str]] = KEYWORDS | {"stream_usage"}
 
     @model_validator(mode="after")
     def _set_aquila2_chat_version(self) -> Self:
@@ -72,10 +88,10 @@ class ChatAquila2(Aquila2Settings, Batches):
         **kwargs: Any,
     ) -> ChatResult:
         with translating():
-            request = self._request(stop, kwargs)
-            turns = to_runtime_messages(messages)
+            request, turns = self._ask(messages, stop, kwargs)
             runtime = request.lease.runtime()
-            return _result(runtime, runtime.chat(turns, request.params, **request.options))
+            output = runtime.chat(turns, request.params, **request.options)
+            return chat_result(runtime.info, output)
 
     async def _agenerate(
         self,
@@ -85,10 +101,10 @@ class ChatAquila2(Aquila2Settings, Batches):
         **kwargs: Any,
     ) -> ChatResult:
         with translating():
-            request = self._request(stop, kwargs)
-            turns = to_runtime_messages(messages)
+            request, turns = self._ask(messages, stop, kwargs)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            return _result(runtime, await runtime.achat(turns, request.params, **request.options))
+            output = await runtime.achat(turns, request.params, **request.options)
+            return chat_result(runtime.info, output)
 
     def _stream(
         self,
@@ -98,13 +114,14 @@ class ChatAquila2(Aquila2Settings, Batches):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with translating():
-            request = self._request(stop, kwargs)
-            turns = to_runtime_messages(messages)
+            request, turns = self._ask(messages, stop, kwargs)
             runtime = request.lease.runtime()
+            chunks = Chunks(runtime.info, stream_usage=self._streams_usage(kwargs))
             deltas = runtime.stream_chat(turns, request.params, **request.options)
             with contextlib.closing(deltas):
                 for delta in deltas:
-                    yield _chunk(runtime, delta)
+                    if (chunk := chunks.of(delta)) is not None:
+                        yield chunk
 
     async def _astream(
         self,
@@ -114,13 +131,29 @@ class ChatAquila2(Aquila2Settings, Batches):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with translating():
-            request = self._request(stop, kwargs)
-            turns = to_runtime_messages(messages)
+            request, turns = self._ask(messages, stop, kwargs)
             runtime = await asyncio.to_thread(request.lease.runtime)
+            chunks = Chunks(runtime.info, stream_usage=self._streams_usage(kwargs))
             deltas = runtime.astream_chat(turns, request.params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
-                    yield _chunk(runtime, delta)
+                    if (chunk := chunks.of(delta)) is not None:
+                        yield chunk
+
+    def _ask(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> tuple[Request, list[Message]]:
+        """A call's request and prompt, checked before anything is loaded."""
+        request = self._request(stop, kwargs)
+        demand = demand_of(kwargs)
+        request = request._replace(
+            params=request.params.replace(**demand.sampling),
+            options={**request.options, **demand.options},
+        )
+        return request, with_instruction(to_runtime_messages(messages), demand.instruction)
+
+    def _streams_usage(self, kwargs: dict[str, Any]) -> bool:
+        return check_flag("stream_usage", kwargs.get("stream_usage", self.stream_usage))
 
     # Counting
 
@@ -132,16 +165,11 @@ class ChatAquila2(Aquila2Settings, Batches):
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """Count the exact prompt of a conversation, template included.
-
-        Raises:
-            InvalidPromptError: Tools are given; this model takes none.
-        """
+        """Count the exact prompt of a conversation, template and tools included."""
         with translating():
-            if tools:
-                raise InvalidPromptError("Aquila2 takes no tools.", parameter="tools")
+            shown = runtime_tools(openai_tools(tools or []))
             turns = to_runtime_messages(messages)
-            return len(self._lease.runtime().render(turns))
+            return len(self._lease.runtime().render(turns, tools=shown))
 
     # Identity
 
@@ -175,16 +203,13 @@ class ChatAquila2(Aquila2Settings, Batches):
         return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        # Only what holds for every checkpoint: the constructor reads no files.
-        return ModelProfile(
-            text_inputs=True,
-            text_outputs=True,
-            image_inputs=False,
-            audio_inputs=False,
-            video_inputs=False,
-            pdf_inputs=False,
-            tool_calling=False,
-            structured_output=False,
+        length = self.max_model_len
+        if length is None and self.runtime is not None:
+            length = self.runtime.info.max_model_len
+        return profile_of(
+            max_model_len=length,
+            max_output_tokens=self.max_tokens or DEFAULT_MAX_TOKENS,
+            function_calling=self.function_calling,
         )
 
     @classmethod
@@ -200,46 +225,3 @@ class ChatAquila2(Aquila2Settings, Batches):
     def to_json(self) -> Any:
         """Return the constructor's arguments; a wrapped runtime cannot be written down."""
         return super().to_json() if self.runtime is None else self.to_json_not_implemented()
-
-
-def _result(runtime: Aquila2Runtime, output: RequestOutput) -> ChatResult:
-    generations = []
-    for choice in output.choices:
-        metadata = ending(
-            model=output.model,
-            template=runtime.info.template,
-            reason=choice.finish_reason,
-            stop_reason=choice.stop_reason,
-            timings=output.timings,
-            notices=output.notices,
-        )
-        if choice.logprobs is not None:
-            metadata["logprobs"] = openai_logprobs(choice.logprobs)
-        message = AIMessage(
-            content=choice.text,
-            response_metadata=metadata,
-            # The counts are of all answers together, so one of them carries them.
-            usage_metadata=usage_metadata(output.usage) if choice.index == 0 else None,
-        )
-        info = {"finish_reason": choice.finish_reason.value}
-        generations.append(ChatGeneration(message=message, generation_info=info))
-    return ChatResult(generations=generations, llm_output={"model_name": output.model})
-
-
-def _chunk(runtime: Aquila2Runtime, delta: Delta) -> ChatGenerationChunk:
-    message = AIMessageChunk(content=delta.text)
-    if delta.logprobs is not None:
-        message.response_metadata["logprobs"] = openai_logprobs(delta.logprobs)
-    if delta.finish_reason is not None:
-        info = runtime.info
-        message.response_metadata |= ending(
-            model=info.model,
-            template=info.template,
-            reason=delta.finish_reason,
-            stop_reason=delta.stop_reason,
-            timings=delta.timings,
-            notices=delta.notices,
-        )
-        message.usage_metadata = None if delta.usage is None else usage_metadata(delta.usage)
-        message.chunk_position = "last"
-    return ChatGenerationChunk(message=message)

@@ -113,7 +113,7 @@ def _result(runtime: Aquila2Runtime, outputs: list[RequestOutput]) -> LLMResult:
                 generation_info=ending(
                     model=output.model,
                     template=template,
-                    reason=choice.finish_reason,
+                    reason=choice.finish_reason.value,
                     stop_reason=choice.stop_reason,
                     timings=output.timings,
                     notices=output.notices,
@@ -137,7 +137,7 @@ def _chunk(runtime: Aquila2Runtime, delta: Delta) -> GenerationChunk:
     info = ending(
         model=runtime.info.model,
         template=runtime.info.template,
-        reason=delta.finish_reason,
+        reason=delta.finish_reason.value,
         stop_reason=delta.stop_reason,
         timings=delta.timings,
         notices=delta.notices,

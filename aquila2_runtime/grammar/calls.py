@@ -1,6 +1,7 @@
 """Tool calls as a grammar: which calls an answer may hold, and where. It renders and parses none.
 
-An answer is text, or text and then calls, one a line. Text is free but for the opening of a call:
+An answer is text, or text and then calls, one a line; or, where it has a form of its own, JSON or
+calls. Text is free but for the opening of a call:
 once that is written, the rest is held to the grammar, so that every call that begins is complete
 and its arguments follow the tool's schema.
 """
@@ -9,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from aquila2_runtime.engine.constraint import TokenConstraint
 from aquila2_runtime.errors import GenerationError, InvalidConstraintError
 from aquila2_runtime.grammar.compiler import JSON_STYLE, Compiled, Compiler
+from aquila2_runtime.grammar.constraints import AnyJson, JsonSchema
 from aquila2_runtime.grammar.schema_bounds import check_schema, required_names
 from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING, Tool
 
@@ -60,7 +62,12 @@ class CallGrammar:
 
 
 def call_grammar(
-    compiler: Compiler, tools: Sequence[Tool], choice: str, *, parallel: bool
+    compiler: Compiler,
+    tools: Sequence[Tool],
+    choice: str,
+    *,
+    parallel: bool,
+    otherwise: JsonSchema | AnyJson | None = None,
 ) -> CallGrammar:
     """Compile what tools and a choice among them allow.
 
@@ -69,6 +76,7 @@ def call_grammar(
         tools: At least one, with different names.
         choice: "auto", "any", "none" or a tool's name, which then is called once.
         parallel: Whether there may be several calls.
+        otherwise: What an answer of "auto" is where it is no call; None for any text.
 
     Raises:
         InvalidConstraintError: A schema cannot be compiled.
@@ -78,13 +86,21 @@ def call_grammar(
     calls = None
     if choice != "none":
         offered = tools if choice in CHOICES else [tool for tool in tools if tool.name == choice]
-        calls = _compile(compiler, offered, several=parallel and choice in CHOICES)
+        several = parallel and choice in CHOICES
+        calls = _compile(compiler, offered, several=several, otherwise=otherwise)
     masks = _masks(vocabulary, calls)
     notices = calls.notices if calls is not None else ()
-    return CallGrammar(vocabulary, calls, choice in ("auto", "none"), masks, notices)
+    text_first = choice in ("auto", "none") and otherwise is None
+    return CallGrammar(vocabulary, calls, text_first, masks, notices)
 
 
-def _compile(compiler: Compiler, tools: Sequence[Tool], *, several: bool) -> Compiled:
+def _compile(
+    compiler: Compiler,
+    tools: Sequence[Tool],
+    *,
+    several: bool,
+    otherwise: JsonSchema | AnyJson | None,
+) -> Compiled:
     bodies: list[str] = []
     rules: list[str] = []
     names: set[str] = {"name", "arguments"}
@@ -103,9 +119,15 @@ def _compile(compiler: Compiler, tools: Sequence[Tool], *, several: bool) -> Com
         opening = json.dumps(f'"{tool.name}", "arguments": ')
         bodies.append(f"{opening} args{index}")
         rules.append(f"args{index}: %json {text}")
+    start = 'start: call ("\\n" call)*' if several else "start: call"
+    if otherwise is not None:
+        start += " | answer"
+        rules.append(f"answer: %json {_styled(otherwise.json_schema)}")
+        names |= required_names(otherwise.json_schema)
+        dropped += otherwise.dropped
     grammar = "\n".join(
         [
-            'start: call ("\\n" call)*' if several else "start: call",
+            start,
             f"call: {json.dumps(CALL_OPENING + _HEAD)} body {json.dumps('}' + CALL_CLOSING)}",
             f"body: {' | '.join(bodies)}",
             *rules,
@@ -129,8 +151,13 @@ def _arguments(tool: Tool) -> tuple[str, tuple[str, ...]]:
             value=error.value,
             hint=error.hint,
         ) from error
-    styled = {**json.loads(text), "x-guidance": {**JSON_STYLE, "coerce_one_of": True}}
-    return json.dumps(styled, ensure_ascii=False), dropped
+    return _styled(json.loads(text)), dropped
+
+
+def _styled(schema: Mapping[str, Any]) -> str:
+    """A schema as a grammar takes it."""
+    styled = {**schema, "x-guidance": {**JSON_STYLE, "coerce_one_of": True}}
+    return json.dumps(styled, ensure_ascii=False)
 
 
 def _masks(vocabulary: Vocabulary, calls: Compiled | None) -> tuple[bytes | None, ...]:

@@ -52,6 +52,11 @@ class JsonSchema:
         object.__setattr__(self, "dropped", dropped)
         object.__setattr__(self, "schema", json.loads(text))
 
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """What is enforced, as a dict."""
+        return dict(self.schema) if isinstance(self.schema, Mapping) else {}
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnyJson:
@@ -70,6 +75,16 @@ class AnyJson:
         """Check the kind."""
         if self.top not in ("any", "object", "array"):
             _fail(f'AnyJson(top={self.top!r:.40}) must be "any", "object" or "array".')
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """The same as a JSON schema."""
+        return {} if self.top == "any" else {"type": self.top}
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Nothing is left out."""
+        return ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def test_the_conversation_is_remembered(printed: str) -> None:
 @pytest.mark.parametrize("printed", ["langchain_rag.py"], indirect=True)
 def test_the_chain_finds_the_passage_and_the_answer(printed: str) -> None:
     assert re.search(r"密码是什么？\n +.*TQ-5521", printed), printed
-    assert re.search(r"ticket cost\?\n +.*14 euros", printed), printed
+    assert re.search(r"ticket cost\?\n +.*14 euros.* \[museum_en\.txt\]", printed), printed
     assert re.search(r"价格是多少？\n +.*299元", printed), printed
 
 
@@ -59,6 +59,30 @@ def test_the_engines_answer(printed: str) -> None:
     assert re.search(r"设计师是谁？\n +.*陈思雨", printed), printed
     assert re.search(r"价格是多少？\n +.*299元", printed), printed
     assert re.search(r"What is the password\? *\n +.*blue-tiger-42", printed), printed
+
+
+@pytest.mark.parametrize("printed", ["langchain_history.py"], indirect=True)
+def test_each_thread_remembers_its_own(printed: str) -> None:
+    assert re.search(r"^one> 我住在哪里？\n.*杭州", printed, re.MULTILINE), printed
+    assert re.search(r"^two> What is my cat called\?\n.*Momo", printed, re.MULTILINE), printed
+
+
+@pytest.mark.parametrize("printed", ["langchain_batch.py"], indirect=True)
+def test_a_batch_tells_every_answer_as_it_ends(printed: str) -> None:
+    assert re.findall(r"^\[(\d)/4\]", printed, re.MULTILINE) == ["1", "2", "3", "4"]
+    assert re.search(r"\n +red-tiger-41", printed), printed
+
+
+@pytest.mark.parametrize("printed", ["langchain_extraction.py"], indirect=True)
+def test_every_text_gives_an_object_of_the_schema(printed: str) -> None:
+    found = re.findall(r"Person\(name='.*', age=-?\d+, city='.*'\) \((stop|length)\)", printed)
+    assert len(found) == 2, printed
+
+
+@pytest.mark.parametrize("printed", ["langchain_agent.py"], indirect=True)
+def test_the_agent_ends_every_question_with_an_answer(printed: str) -> None:
+    assert re.search(r"^> Get the stock.*\n(.*\n)*?  ai: .+", printed, re.MULTILINE), printed
+    assert re.search(r"^> Add 12 and 30\.\n(.*\n)*?  ai: .+", printed, re.MULTILINE), printed
 
 
 def test_every_example_is_tested_and_takes_a_real_model() -> None:

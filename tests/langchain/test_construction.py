@@ -40,7 +40,7 @@ def test_a_wrong_argument_leaves_the_constructor_as_our_error(given, kind) -> No
         ({"streaming": 1}, ours.InvalidRequestError),
         ({"fit": "x"}, ours.InvalidRequestError),
         ({"fit": ["middle"]}, ours.InvalidRequestError),
-        ({"adapter": "x"}, ours.InvalidRequestError),
+        ({"adapter": "x y"}, ours.InvalidRequestError),
         ({"runtime": "x"}, ours.InvalidLoadOptionError),
         ({"stop": 5}, ours.InvalidSamplingParamsError),
         ({"n": "1"}, ours.InvalidSamplingParamsError),

@@ -15,9 +15,10 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from aquila2_runtime import Message, ToolCall
 from aquila2_runtime import errors as ours
 from langchain_aquila2 import ChatAquila2
-from langchain_aquila2._messages import MAX_DEPTH, message_text
+from langchain_aquila2._messages import MAX_DEPTH, to_runtime_messages, with_instruction
 
 
 def nested(depth: int, inner: object = "x") -> Any:
@@ -89,10 +90,6 @@ def test_malformed_content_is_refused_by_an_error_of_both_kinds(kind: str, conte
         fields |= {"tool_calls": [], "invalid_tool_calls": []}
     message = KINDS[kind].model_construct(**fields)
     model = ChatAquila2(model="nowhere")
-    if kind != "ai" and content is CONTENTS["an id that is a list"]:
-        # Only an answer's own calls are told apart by their ids.
-        assert message_text(message) == "f({})"
-        return
     for ask in (model._generate, model.get_num_tokens_from_messages):
         with pytest.raises(ours.InvalidPromptError) as caught:
             ask([message])
@@ -113,7 +110,7 @@ def test_malformed_tool_calls_are_refused(call: object) -> None:
         content=written, type="ai", name=None, tool_calls=[call], invalid_tool_calls=[]
     )
     with pytest.raises(ours.InvalidPromptError):
-        message_text(message)
+        to_runtime_messages([message])
 
 
 @pytest.mark.parametrize("role", [5, None, ["user"], "narrator", nested(3_000)])
@@ -131,16 +128,90 @@ def test_what_is_no_message_is_refused(thing: object) -> None:
         ChatAquila2(model="nowhere").get_num_tokens_from_messages([thing])  # type: ignore[list-item]
 
 
-def test_results_and_calls_that_are_well_formed_are_text() -> None:
-    """What was accepted before still is."""
-    assert message_text(HumanMessage(nested(MAX_DEPTH))) == "x"
-    result = {"type": "tool_result", "is_error": True, "content": [{"type": "text", "text": "no"}]}
-    assert message_text(HumanMessage([result])) == "Error: no"
-    assert message_text(HumanMessage([{"type": "tool_result"}])) == ""
-    use = {"type": "tool_use", "id": "1", "name": "f", "input": {"a": [1, "二"]}}
-    call = {"name": "f", "args": {"a": [1, "二"]}, "id": "1"}
-    both = AIMessage([{"type": "text", "text": "so"}, use], tool_calls=[call])
-    assert message_text(both) == 'so\nf({"a": [1, "二"]})'
-    other = AIMessage([use], tool_calls=[{**call, "id": "2"}])
-    assert message_text(other).count("f(") == 2
-    assert message_text(AIMessage("", tool_calls=[call])) == 'f({"a": [1, "二"]})'
+def told(*messages: BaseMessage) -> list[Message]:
+    return to_runtime_messages(messages)
+
+
+CALL = {"name": "f", "args": {"a": [1, "二"]}, "id": "1"}
+MADE = ToolCall("f", {"a": [1, "二"]})
+
+
+def test_calls_and_results_in_both_forms_are_the_same_turns() -> None:
+    """``tool_calls`` and ``ToolMessage``, or Anthropic's blocks."""
+    use = {"type": "tool_use", "id": "1", "name": "f", "input": CALL["args"]}
+    plain = told(
+        HumanMessage("go"),
+        AIMessage("so", tool_calls=[CALL]),
+        ToolMessage("7", tool_call_id="1", name="f"),
+    )
+    assert plain == [
+        Message("user", "go"),
+        Message("assistant", "so", tool_calls=(MADE,)),
+        Message("tool", "7", "f", tool_call_id="1"),
+    ]
+    blocks = told(
+        HumanMessage("go"),
+        AIMessage([{"type": "text", "text": "so"}, use], tool_calls=[CALL]),
+        HumanMessage([{"type": "tool_result", "tool_use_id": "1", "content": "7"}]),
+    )
+    assert blocks == plain
+    asked = told(
+        AIMessage([use]),
+        HumanMessage(
+            [
+                {"type": "tool_result", "tool_use_id": "1", "is_error": True,
+                 "content": [{"type": "text", "text": "no"}]},
+                {"type": "text", "text": "Try again."},
+            ]
+        ),
+    )  # fmt: skip
+    assert asked[1:] == [
+        Message("tool", "Error: no", "f", tool_call_id="1"),
+        Message("user", "Try again."),
+    ]
+
+
+def test_a_result_gets_the_name_of_its_call_and_says_when_it_failed() -> None:
+    [_, result] = told(
+        AIMessage("", tool_calls=[CALL]), ToolMessage("no", tool_call_id="1", status="error")
+    )
+    assert result == Message("tool", "Error: no", "f", tool_call_id="1")
+
+
+def test_a_call_written_as_block_and_as_call_is_told_once() -> None:
+    use = {"type": "tool_use", "id": "1", "name": "f", "input": CALL["args"]}
+    assert told(AIMessage([use], tool_calls=[{**CALL, "id": "2"}]))[0].tool_calls == (MADE, MADE)
+    assert told(AIMessage([use], tool_calls=[CALL]))[0].tool_calls == (MADE,)
+
+
+def test_a_call_that_was_cut_short_is_told_as_text() -> None:
+    broken = {"name": "f", "args": '{"a": ', "id": "1", "error": None, "type": "invalid_tool_call"}
+    [message] = told(AIMessage("so", invalid_tool_calls=[broken]))
+    assert message.tool_calls == ()
+    assert message.content == 'so\n<tool_call>{"name": "f", "arguments": {"a": }</tool_call>'
+
+
+def test_calls_in_other_messages_are_text_and_results_in_results_too() -> None:
+    use = {"type": "tool_use", "id": "1", "name": "f", "input": CALL["args"]}
+    assert told(HumanMessage([use])) == [Message("user", MADE.text)]
+    inner = [{"type": "tool_result", "content": [{"type": "text", "text": "deep"}]}]
+    assert told(ToolMessage(inner, tool_call_id="9")) == [Message("tool", "deep", tool_call_id="9")]
+    assert told(HumanMessage(nested(MAX_DEPTH))) == [Message("tool", "x")]
+
+
+def test_an_agent_s_name_is_not_said_before_a_bare_call() -> None:
+    assert told(AIMessage("hi", name="bob"))[0].name == "bob"
+    assert told(AIMessage("", name="bob", tool_calls=[CALL]))[0].name is None
+
+
+def test_an_instruction_stands_behind_the_user_s_last_message() -> None:
+    turns = [
+        Message("system", "S"),
+        Message("user", "A"),
+        Message("assistant", "", tool_calls=(MADE,)),
+        Message("tool", "7"),
+    ]
+    assert with_instruction(turns, "")[1].content == "A"
+    assert with_instruction(turns, "Answer")[1].content == "A\n\nAnswer"
+    assert with_instruction(turns[:1], "Answer")[0].content == "S\n\nAnswer"
+    assert with_instruction(turns[2:], "Answer")[0] == Message("system", "Answer")

@@ -32,7 +32,7 @@ def registered_for_load(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class TestStandardUnit(ChatModelUnitTests):
-    """Not overridden: tool calling and structured output, which this model does not have."""
+    """Every capability that needs no weights; images, PDFs and audio are not among them."""
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -41,6 +41,14 @@ class TestStandardUnit(ChatModelUnitTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {"model": "aquila2-demo"}
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
 
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:

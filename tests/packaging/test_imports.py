@@ -146,7 +146,8 @@ def test_the_adapters_export_exactly_their_promised_names() -> None:
     import llamaindex_aquila2
 
     assert {"ChatAquila2", "Aquila2LLM"} <= set(langchain_aquila2.__all__)
-    assert set(langchain_aquila2.__all__) <= {"ChatAquila2", "Aquila2LLM", "__version__"}
+    names = {"ChatAquila2", "Aquila2LLM", "__version__", "register"}
+    assert set(langchain_aquila2.__all__) <= names
     assert {"Aquila2"} <= set(llamaindex_aquila2.__all__) <= {"Aquila2", "__version__"}
 
 

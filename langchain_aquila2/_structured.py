@@ -1,0 +1,128 @@
+"""Structured output: what is bound for a schema and a method, and what reads the answer back.
+
+It knows no model: answers are held to the schema elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import (
+    JsonOutputKeyToolsParser,
+    PydanticToolsParser,
+)
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from aquila2_runtime import InvalidRequestError
+from aquila2_runtime.shown import shown
+from langchain_aquila2._formats import json_schema_of
+from langchain_aquila2._tools import openai_tools
+
+METHODS: Final = ("json_schema", "function_calling", "json_mode")
+
+
+class Plan(NamedTuple):
+    """How to get an object.
+
+    Attributes:
+        binding: Keywords for ``bind_tools``.
+        parser: Reads the object out of an answer.
+    """
+
+    binding: dict[str, Any]
+    parser: Runnable[Any, Any]
+
+
+def plan(schema: Any, method: str, strict: bool | None) -> Plan:
+    """Return how to get an object of a schema.
+
+    Raises:
+        InvalidRequestError: There is no such method, or it needs a schema.
+        InvalidConstraintError: The schema is none.
+    """
+    if method not in METHODS:
+        raise InvalidRequestError(
+            f"method={shown(method)} is not valid; it must be one of "
+            f"{', '.join(map(repr, METHODS))}.",
+            parameter="method",
+            value=method,
+        )
+    if schema is None:
+        if method != "json_mode":
+            raise InvalidRequestError(
+                f"method={method!r} needs a schema; json_mode does not.", parameter="schema"
+            )
+        free = {"tools": [], "response_format": {"type": "json_object"}}
+        return Plan(free, JsonOutputParser())
+    if method == "function_calling":
+        return _by_call(schema, strict)
+    inner = json_schema_of(schema)
+    if method == "json_mode":
+        form = {"type": "json_object", "schema": inner}
+    else:
+        name = str(inner.get("title") or "answer")
+        form = {"type": "json_schema", "json_schema": {"name": name, "schema": inner}}
+    binding: dict[str, Any] = {
+        "tools": [],
+        "response_format": form,
+        "strict": strict,
+        "ls_structured_output_format": {
+            "kwargs": {"method": method},
+            "schema": _for_tracers(schema, inner),
+        },
+    }
+    if _is_pydantic(schema):
+        return Plan(binding, PydanticOutputParser(pydantic_object=schema))
+    return Plan(binding, JsonOutputParser())
+
+
+def with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return model and parser in a row that keeps the message, and errors instead of raising."""
+    parsed = RunnablePassthrough.assign(
+        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+    )
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def _by_call(schema: Any, strict: bool | None) -> Plan:
+    """One call of one tool whose arguments are the object."""
+    [tool] = openai_tools([schema])
+    if _is_pydantic(schema):
+        # As pydantic has it: LangChain's form has no recursion.
+        own = json_schema_of(schema)
+        tool["function"]["parameters"] = {
+            key: value for key, value in own.items() if key not in ("title", "description")
+        }
+    # Refused like any other schema that cannot be enforced, unless the caller says otherwise.
+    tool["function"]["strict"] = strict is not False
+    name = tool["function"]["name"]
+    binding = {
+        "tools": [tool],
+        "tool_choice": name,
+        "parallel_tool_calls": False,
+        "ls_structured_output_format": {
+            "kwargs": {"method": "function_calling"},
+            "schema": _for_tracers(schema, tool["function"].get("parameters", {})),
+        },
+    }
+    if _is_pydantic(schema):
+        return Plan(binding, PydanticToolsParser(tools=[schema], first_tool_only=True))
+    return Plan(binding, JsonOutputKeyToolsParser(key_name=name, first_tool_only=True))
+
+
+def _is_pydantic(schema: Any) -> bool:
+    return isinstance(schema, type) and is_basemodel_subclass(schema)
+
+
+def _for_tracers(schema: Any, inner: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema in the form LangSmith shows; as it is where it has no title."""
+    try:
+        return convert_to_json_schema(schema)
+    except (TypeError, ValueError, KeyError):
+        return inner

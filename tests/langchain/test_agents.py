@@ -1,0 +1,139 @@
+"""LangChain's agents and LangGraph over ChatAquila2: whole loops, whatever the weights decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from pydantic import BaseModel
+
+from langchain_aquila2 import ChatAquila2, register
+from tests.langchain.support import MakeChat
+
+pytest.importorskip("langchain.agents")
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelCallLimitMiddleware
+from langchain.chat_models import init_chat_model
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+
+
+class Report(BaseModel):
+    """A report."""
+
+    city: str
+    degrees: int
+
+
+@tool
+def get_weather(city: str) -> str:
+    """Get the weather of a city."""
+    return f"{city}: 21 degrees"
+
+
+class FirstCalls(ChatAquila2):
+    """Calls a tool in the first step, and answers once there is a result.
+
+    Which of both a model does is a matter of its weights; this pins it, so that the loop is tested.
+    """
+
+    def _ask(self, messages: Any, stop: Any, kwargs: Any) -> Any:
+        done = isinstance(messages[-1], ToolMessage)
+        if kwargs.get("tools"):
+            kwargs = {**kwargs, "tool_choice": "none" if done else "any"}
+            kwargs["parallel_tool_calls"] = False
+        return super()._ask(messages, stop, kwargs)
+
+
+@pytest.fixture
+def chat(make_chat: MakeChat, spec: dict[str, Any]) -> ChatAquila2:
+    make_chat().warmup()
+    return FirstCalls(**spec, temperature=0, max_tokens=64)
+
+
+def kinds(messages: list[Any]) -> list[str]:
+    return [message.type for message in messages]
+
+
+ASK = {"messages": [HumanMessage("How is the weather in Paris?")]}
+LOOP = ["human", "ai", "tool", "ai"]
+
+
+async def test_an_agent_loops_in_every_way_of_asking(chat: BaseChatModel) -> None:
+    agent = create_agent(chat, [get_weather])
+    told = agent.invoke(ASK)["messages"]
+    assert kinds(told) == LOOP
+    assert "21 degrees" in told[2].content
+    assert told[2].tool_call_id == told[1].tool_calls[0]["id"]
+    assert kinds((await agent.ainvoke(ASK))["messages"]) == LOOP
+    chunks = [chunk for chunk, _ in agent.stream(ASK, stream_mode="messages")]
+    assert len(chunks) > 5
+    assert any(getattr(chunk, "tool_call_chunks", None) for chunk in chunks)
+    steps = [step async for step in agent.astream(ASK, stream_mode="updates")]
+    assert len(steps) == 3
+
+
+def test_a_response_format_takes_the_provider_strategy(chat: BaseChatModel) -> None:
+    """The profile says so; the schema holds beside the tools."""
+    result = create_agent(chat, [get_weather], response_format=Report).invoke(ASK)
+    assert isinstance(result["structured_response"], Report)
+    assert kinds(result["messages"]) == LOOP
+    alone = create_agent(chat, [], response_format=Report).invoke(ASK)
+    assert isinstance(alone["structured_response"], Report)
+
+
+def test_a_response_format_holds_in_a_loop_that_is_not_pinned(make_chat: MakeChat) -> None:
+    limited = ModelCallLimitMiddleware(run_limit=3, exit_behavior="end")
+    chat = make_chat(max_tokens=64)
+    agent = create_agent(chat, [get_weather], response_format=Report, middleware=[limited])
+    result = agent.invoke(ASK)
+    for message in result["messages"]:
+        assert not getattr(message, "invalid_tool_calls", None)
+    assert isinstance(result.get("structured_response"), (Report, type(None)))
+
+
+async def test_a_graph_with_a_checkpointer_remembers(chat: ChatAquila2) -> None:
+    bound = chat.bind_tools([get_weather])
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", lambda state: {"messages": [bound.invoke(state["messages"])]})
+    graph.add_node("tools", ToolNode([get_weather]))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", tools_condition)
+    graph.add_edge("tools", "model")
+    compiled = graph.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    assert kinds(compiled.invoke(ASK, config)["messages"]) == LOOP
+    again = await compiled.ainvoke({"messages": [HumanMessage("And in Rome?")]}, config)
+    assert kinds(again["messages"]) == LOOP * 2
+    assert all(m.tool_calls for m in again["messages"][1::4] if isinstance(m, AIMessage))
+
+
+def test_a_registered_name_makes_the_model(spec: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="provider"):
+        init_chat_model("aquila2:nowhere")
+    register()
+    register()
+    made = init_chat_model("aquila2:nowhere", temperature=0)
+    assert isinstance(made, ChatAquila2)
+    assert made.model == "nowhere"
+    late = init_chat_model(configurable_fields=("model", "model_provider"))
+    config: Any = {"configurable": {"model": spec["model"], "model_provider": "aquila2"}}
+    answer = late.invoke("hi", config)
+    assert answer.response_metadata["model_provider"] == "aquila2"
+
+
+def test_the_profile_says_what_holds_and_what_was_asked_for() -> None:
+    profile = ChatAquila2(model="nowhere").profile
+    assert profile is not None
+    assert profile["structured_output"] and profile["tool_choice"]
+    assert not profile["tool_calling"]
+    assert "max_input_tokens" not in profile
+    asked = ChatAquila2(model="nowhere", function_calling=True, max_model_len=512).profile
+    assert asked is not None
+    assert asked["tool_calling"]
+    assert asked["max_input_tokens"] == 512
