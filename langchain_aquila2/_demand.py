@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from aquila2_runtime import InvalidPromptError, InvalidRequestError
-from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.shown import shown
 from langchain_aquila2._formats import format_of
 from langchain_aquila2._tools import openai_tools, runtime_choice, runtime_tools
@@ -66,7 +65,6 @@ def demand_of(keywords: Mapping[str, Any]) -> Demand:
         options["tool_choice"] = choice
     if keywords.get("parallel_tool_calls") is not None:
         options["parallel_tool_calls"] = keywords["parallel_tool_calls"]
-    RequestOptions(**options)
     if choice not in (None, "auto", "none") and not tools:
         raise InvalidPromptError(
             f"tool_choice={shown(choice)}, but there are no tools.", parameter="tool_choice"

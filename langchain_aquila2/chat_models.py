@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import model_validator
 
+from aquila2_runtime.request_options import RequestOptions
 from langchain_aquila2._batches import Batches
 from langchain_aquila2._binding import Binding
 from langchain_aquila2._demand import KEYWORDS, demand_of
@@ -146,6 +147,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
         """A call's request and prompt, checked before anything is loaded."""
         request = self._request(stop, kwargs)
         demand = demand_of(kwargs)
+        RequestOptions(**demand.options)
         request = request._replace(
             params=request.params.replace(**demand.sampling),
             options={**request.options, **demand.options},

@@ -199,7 +199,7 @@ def test_the_prompt_has_the_documented_form(demo_runtime: Aquila2Runtime) -> Non
 )
 def test_what_is_wrong_is_refused_by_name(given: dict[str, Any], parameter: str) -> None:
     with pytest.raises(ours.InvalidRequestError) as caught:
-        ChatAquila2(model="nowhere").bind_tools(**given)._generate([HumanMessage("x")])  # type: ignore[attr-defined]
+        ChatAquila2(model="nowhere").bind_tools(**given).invoke("x")
     assert caught.value.parameter == parameter
 
 
