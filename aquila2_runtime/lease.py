@@ -12,7 +12,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from aquila2_runtime.errors import EngineClosedError
+from aquila2_runtime.errors import EngineClosedError, InvalidRequestError
 from aquila2_runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
@@ -101,6 +101,22 @@ class RuntimeLease:
     def options(self) -> LoadOptions | None:
         """The options; None when a loaded runtime was wrapped."""
         return self._open().options
+
+    def check_adapter(self, name: str | None) -> None:
+        """Refuse an adapter that the options do not name; nothing is loaded to find out.
+
+        Raises:
+            InvalidRequestError: There is none of that name.
+        """
+        options = self._open().options
+        known = () if options is None else tuple(own for own, _ in options.adapter_pairs)
+        if name is not None and options is not None and name not in known:
+            raise InvalidRequestError(
+                f"adapter={name!r:.80} is not among the adapters of the model.",
+                parameter="adapter",
+                value=name,
+                hint="Give its directory: adapters={name: directory}.",
+            )
 
     def facts(self) -> ModelFacts:
         """Return what is known without weights; reads config.json and the tokenizer once.

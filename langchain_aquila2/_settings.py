@@ -203,10 +203,10 @@ class Aquila2Settings(BaseModel):
         options = {key: kwargs.get(key, getattr(self, key)) for key in REQUEST_FIELDS}
         options = {key: value for key, value in options.items() if value is not None}
         RequestOptions(**options)
+        lease = self._lease_of(kwargs.get("model") or kwargs.get("model_name"))
+        lease.check_adapter(options.get("adapter"))
         return Request(
-            self._lease_of(kwargs.get("model") or kwargs.get("model_name")),
-            SamplingParams(**sampling),
-            {**options, "answer_limit": DEFAULT_MAX_TOKENS},
+            lease, SamplingParams(**sampling), {**options, "answer_limit": DEFAULT_MAX_TOKENS}
         )
 
     def _lease_of(self, model: str | None) -> RuntimeLease:

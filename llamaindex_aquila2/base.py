@@ -157,6 +157,7 @@ class Aquila2(Specified):
 
     def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:
         options = call_options(self._call_defaults(), kwargs)
+        self._lease.check_adapter(options.request.get("adapter"))
         # Converted in any case: what is wrong with the messages is said before anything loads.
         converted = to_runtime_messages(messages, self.system_prompt)
         if self.messages_to_prompt in (None, plain_prompt) and self._chats():
@@ -169,6 +170,7 @@ class Aquila2(Specified):
 
     def _completion_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Call:
         options = call_options(self._call_defaults(), kwargs)
+        self._lease.check_adapter(options.request.get("adapter"))
         if not isinstance(prompt, str):
             raise InvalidPromptError(
                 f"The prompt must be a string, not {type(prompt).__name__}.", parameter="prompt"
