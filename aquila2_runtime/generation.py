@@ -95,11 +95,12 @@ class Answer:
 
     def feed(self, chunk: Chunk) -> Delta | None:
         """Take new ids; return what can be shown, or None while there is nothing to say."""
-        if chunk.started is not None:
-            self._started = chunk.started
-            chunk.prefilled = len(self._request.prompt_token_ids)
         if self._on_prefill is not None and chunk.prefilled is not None:
             self._on_prefill(chunk.prefilled)
+        if chunk.started is not None:
+            self._started = chunk.started
+            if self._on_prefill is not None:
+                self._on_prefill(len(self._request.prompt_token_ids))
         first_prompt_logprobs = None
         if chunk.prompt_logprobs is not None:
             described = (self._describe(entry) for entry in chunk.prompt_logprobs)
