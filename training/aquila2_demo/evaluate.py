@@ -1,167 +1,116 @@
-"""Owns the measurements: greedy answers of an exported checkpoint on held-out talks and prose."""
+"""Owns the evaluation: one command measures an exported checkpoint and prints the whole table."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from zlib import crc32
 
 import torch
-from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from . import prompts
-from .corpus import Conversation, greeting, missing, prompt_text, reading, telling
-from .document import write
-from .lexicon import Words
+from . import prompts, replies
+from .answerer import Answer, Answerer
+from .measures import DEPTHS, Item, abilities, items, needles, prose
+from .reading import reading
 
-Talk = Callable[[Words], Conversation]
-FIXED = set(prompts.NOTED.values()) | {a for g in prompts.GREETINGS.values() for _, a in g}
+NEEDLE_LENGTHS = (256, 512, 1024, 1900)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Score:
-    """Counts of one measurement."""
+    """Shares of one measurement."""
 
-    asked: int = 0
-    right: int = 0
-    stopped: int = 0
-    refused: int = 0
-    tokens: int = 0
+    name: str
+    lang: str
+    n: int
+    right: float
+    stopped: float
+    refused: float
+    tokens: int
 
-    def row(self, name: str, lang: str) -> dict[str, object]:
-        """Gives the shares as one record."""
-        n = max(1, self.asked)
-        shares = {"right": self.right, "stopped": self.stopped, "refused": self.refused}
-        record: dict[str, object] = {"name": name, "lang": lang, "n": self.asked}
-        return (
-            record | {k: round(v / n, 3) for k, v in shares.items()} | {"tokens": self.tokens // n}
-        )
+    @property
+    def error(self) -> float:
+        """The standard error of the share that is right."""
+        return math.sqrt(max(0.0, self.right * (1 - self.right)) / max(1, self.n))
 
 
-class Answerer:
-    """A checkpoint folder that answers greedily."""
-
-    def __init__(self, folder: Path) -> None:
-        """Loads weights and tokenizer."""
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        raw.pop("architectures")
-        raw.pop("model_type")
-        raw.pop("torch_dtype")
-        self.model = LlamaForCausalLM.from_pretrained(
-            folder, config=LlamaConfig(**raw), dtype=torch.float32
-        )
-        self.model.train(False)
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.end = raw["eos_token_id"]
-
-    @torch.inference_mode()
-    def answer(self, text: str, limit: int = 48) -> tuple[str, bool, int]:
-        """Gives the answer, whether it stopped by itself, and the prompt's length."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        step, cache, made = torch.tensor([ids]), None, list[int]()
-        while len(made) < limit:
-            result = self.model(step, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache, best = result.past_key_values, int(result.logits[0, -1].argmax())
-            if best == self.end:
-                return self.tokenizer.decode(made), True, len(ids)
-            made.append(best)
-            step = torch.tensor([[best]])
-        return self.tokenizer.decode(made), False, len(ids)
-
-    def tally(self, score: Score, text: str, accepted: list[str], show: bool = False) -> None:
-        """Asks once and counts."""
-        answer, stopped, length = self.answer(text)
-        wanted = {a.rstrip(".。").lower() for a in accepted}
-        score.asked += 1
-        score.right += answer.strip().rstrip(".。").lower() in wanted
-        score.stopped += stopped
-        score.refused += answer in prompts.UNKNOWN.values()
-        score.tokens += length
-        if show:
-            print(f"   {text[-60:]!r} -> {answer!r}, accepted {accepted}")
+def tally(name: str, lang: str, asked: Sequence[Item], given: Sequence[Answer]) -> Score:
+    """Counts the answers to some items."""
+    n = max(1, len(asked))
+    right = sum(item.right(a.text) for item, a in zip(asked, given, strict=True))
+    refused = sum(a.text in replies.UNKNOWN.values() for a in given)
+    stopped = sum(a.stopped for a in given)
+    length = sum(a.tokens for a in given) // n
+    return Score(name, lang, len(asked), right / n, stopped / n, refused / n, length)
 
 
-def held_out(model: Answerer, lang: str, count: int, talk: Talk, seed: int = 4242) -> Score:
-    """Measures conversations about held-out names; earlier turns carry the true answers."""
-    words, score = Words(random.Random(seed), lang, held=True), Score()
-    while score.asked < count:
-        made = talk(words)
-        for i, (_, answer) in enumerate(made.turns):
-            if answer not in FIXED and score.asked < count:
-                model.tally(score, prompt_text(made, i), [answer])
-    return score
+def measure(
+    model: Answerer, name: str, lang: str, asked: Iterable[Item], show: bool = False
+) -> Score:
+    """Asks and counts; prompts the context has no room for are left out."""
+    fitting = [i for i in asked if model.length(i.prompt) < model.positions - 40]
+    given = model.answers([item.prompt for item in fitting])
+    for item, answer in zip(fitting, given, strict=True):
+        if show and not item.right(answer.text):
+            print(f"   {item.prompt[-90:]!r} -> {answer.text!r}, accepted {item.accepted}")
+    return tally(name, lang, fitting, given)
 
 
-def unanswerable(words: Words) -> Conversation:
-    """Makes a document and one question it does not answer."""
-    document = write(words, 7)
-    frame = words.rng.choice(prompts.FRAMEWORK + prompts.OWN[words.lang])
-    text = frame.format(c=document.text, q=missing(words, document))
-    return Conversation("", ((text, prompts.UNKNOWN[words.lang]),))
+def held_out(model: Answerer, lang: str, count: int, facts: int = 9, seed: int = 4242) -> Score:
+    """Measures extraction alone."""
+    asked = items(lang, count, lambda w: reading(w, facts, 3, 0.0), seed=seed)
+    return measure(model, "extraction", lang, asked)
 
 
-def read_prose(model: Answerer, lang: str, frame: str, show: bool = False) -> Score:
-    """Measures the hand-written pages of `prose.json`."""
-    pages = json.loads((Path(__file__).parent / "prose.json").read_text(encoding="utf-8"))[lang]
-    score = Score()
-    for page in pages:
-        for question, accepted in page["qa"]:
-            user = frame.format(c=page["text"], q=question)
-            text = prompt_text(Conversation("", ((user, ""),)), 0)
-            model.tally(score, text, accepted, show)
-    return score
-
-
-def talks() -> dict[str, Talk]:
-    """Lists the held-out measurements."""
-    stuff, hub, index = prompts.LANGCHAIN_STUFF, prompts.LANGCHAIN_HUB, prompts.LLAMAINDEX_QA
-
-    def chat_index(words: Words) -> Conversation:
-        talk = reading(words, 8, 3, 0.0, index)
-        return Conversation(prompts.LLAMAINDEX_SYSTEM, talk.turns)
-
-    return {
-        "extraction about 256": lambda w: reading(w, 8, 3, 0.0),
-        "extraction about 512": lambda w: reading(w, 17, 3, 0.0),
-        "extraction about 1K": lambda w: reading(w, 36, 3, 0.0),
-        "LangChain stuff": lambda w: reading(w, 7, 3, 0.0, stuff),
-        "LangChain hub": lambda w: reading(w, 7, 3, 0.0, hub),
-        "LlamaIndex default": lambda w: reading(w, 7, 3, 0.0, index),
-        "LlamaIndex chat system": chat_index,
-        "unanswerable": unanswerable,
-        "recall over turns": lambda w: telling(w, 4),
-    }
+def everything(model: Answerer, lang: str, count: int, show: bool, only: str) -> Iterable[Score]:
+    """Measures one language, one ability after the other."""
+    todo: dict[str, Iterable[Item]] = {}
+    for name, frame in {"plain": "{c}\n\n{q}", "stuff prompt": prompts.LANGCHAIN_STUFF}.items():
+        todo[f"hand-written pages, {name}"] = prose(lang, frame)
+    for name, (talk, keep) in abilities(lang).items():
+        todo[name] = items(lang, count, talk, keep, seed=crc32(name.encode()))
+    todo["wordings never seen"] = items(lang, count, lambda w: reading(w, 9, 3, 0.0), odd=True)
+    few = max(4, count // 10)
+    for length in NEEDLE_LENGTHS:
+        for depth in DEPTHS:
+            found = needles(lang, length, depth, few, model.length)
+            todo[f"needle, {length} tokens, depth {depth}"] = found
+    for name, asked in todo.items():
+        if only in name:
+            yield measure(model, name, lang, asked, show)
 
 
 def main() -> None:
-    """Measures everything and prints one JSON line each."""
+    """Measures everything; prints a line for each measurement and, at the end, the least stops."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("aquila2_runtime/demo"))
-    parser.add_argument("--count", type=int, default=120)
+    parser.add_argument("--count", type=int, default=100, help="questions a measurement")
     parser.add_argument("--lang", choices=["en", "zh"], action="append")
-    parser.add_argument("--show", action="store_true", help="print the answers about the prose")
+    parser.add_argument("--only", default="", help="only measurements whose name has this in it")
+    parser.add_argument("--show", action="store_true", help="print the wrong answers")
+    parser.add_argument("--json", action="store_true", help="print JSON lines, not a table")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model = Answerer(args.model)
+    model, scores = Answerer(args.model), list[Score]()
     for lang in args.lang or ["en", "zh"]:
-        for name, frame in {"plain": "{c}\n\n{q}", "stuff": prompts.LANGCHAIN_STUFF}.items():
-            score = read_prose(model, lang, frame, args.show)
-            print(json.dumps(score.row(f"prose {name}", lang)), flush=True)
-        for name, talk in talks().items():
-            print(json.dumps(held_out(model, lang, args.count, talk).row(name, lang)), flush=True)
-        score = held_out(model, lang, 30, _greeted)
-        print(json.dumps(score.row("open question refused", lang)), flush=True)
+        for score in everything(model, lang, args.count, args.show, args.only):
+            scores.append(score)
+            if args.json:
+                print(json.dumps(asdict(score)), flush=True)
+            else:
+                print(_line(score), flush=True)
+    asked = sum(s.n for s in scores)
+    ended = sum(s.n * s.stopped for s in scores) / max(1, asked)
+    print(f"{asked} answers, {ended:.4f} of them ended by themselves")
 
 
-def _greeted(words: Words) -> Conversation:
-    while True:
-        talk = greeting(words)
-        if talk.turns[0][1] not in FIXED:
-            return talk
+def _line(s: Score) -> str:
+    shares = f"{s.right:6.3f} ±{s.error:.3f}  stops {s.stopped:.3f}  refused {s.refused:.3f}"
+    return f"{s.lang} {s.name:40} n={s.n:<4} {s.tokens:5} tokens  {shares}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import random
 import zlib
 from collections.abc import Callable
 
+from .vocabulary import ADJECTIVES_EN, ADJECTIVES_ZH, NOUNS_EN, NOUNS_ZH
+
 SYLLABLES = (
     "ka lo mi ta re vi no ha sa be du el fa go ji le ma ni or pe ro se ti ul va we ya ze an bri "
     "cla da em fre gra hel is jo ker lin mar nor os pra ral ste tho ur vel wil xan yor zan cor "
@@ -55,6 +57,7 @@ COLOR_EN = (
     "red blue green yellow black white purple orange pink brown grey silver gold turquoise"
 ).split()
 WEEK_EN = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+HOURS_EN = "two three four five six seven eight nine ten eleven".split()
 MONTH_EN = (
     "January February March April May June July August September October November December"
 ).split()
@@ -137,12 +140,15 @@ LEVEL1_ZH = _gb2312()
 class Words:
     """Draws names and values of one language; held-out names never occur in training."""
 
-    def __init__(self, rng: random.Random, lang: str, held: bool = False) -> None:
-        """Keeps the random source, the language ("en" or "zh") and the side of the split."""
+    def __init__(
+        self, rng: random.Random, lang: str, held: bool = False, odd: bool = False
+    ) -> None:
+        """Keeps the random source, the language and the sides of the splits of names, wordings."""
         self.rng = rng
         self.lang = lang
         self.zh = lang == "zh"
         self.held = held
+        self.odd = odd
 
     def _split(self, make: Callable[[], str]) -> str:
         while True:
@@ -168,16 +174,35 @@ class Words:
 
     def word(self) -> str:
         """Draws one ordinary, syllabic or random word."""
-        if self.zh:
-            return (
-                self.rng.choice(WORDS_ZH) if self.chance(0.6) else self.han(self.rng.randint(1, 3))
-            )
         r = self.rng.random()
-        if r < 0.7:
-            return self.rng.choice(WORDS_EN)
-        if r < 0.9:
+        if self.zh:
+            if r < 0.7:
+                return self.rng.choice(WORDS_ZH if r < 0.3 else NOUNS_ZH)
+            return self.han(self.rng.randint(1, 3))
+        if r < 0.8:
+            return self.rng.choice(WORDS_EN if r < 0.3 else NOUNS_EN)
+        if r < 0.93:
             return self.name().lower()
         return "".join(self.rng.choice(LOWER) for _ in range(self.rng.randint(2, 8)))
+
+    def noun(self) -> str:
+        """Draws a common noun."""
+        return self.rng.choice(NOUNS_ZH if self.zh else NOUNS_EN)
+
+    def plural(self) -> str:
+        """Draws a common noun as many of a kind."""
+        if self.zh:
+            return self.rng.choice(NOUNS_ZH)
+        noun = self.rng.choice(NOUNS_EN)
+        if noun.endswith(("man", "f", "fe", "sheep", "mouse", "tooth", "deer", "news")):
+            return "books"
+        if noun.endswith("y") and noun[-2] not in "aeiou":
+            return noun[:-1] + "ies"
+        return noun + ("es" if noun.endswith(("s", "x", "ch", "sh", "tomato", "potato")) else "s")
+
+    def adjective(self) -> str:
+        """Draws an adjective."""
+        return self.rng.choice(ADJECTIVES_ZH if self.zh else ADJECTIVES_EN)
 
     def phrase(self) -> str:
         """Draws a short phrase."""

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,9 +15,9 @@ class Shape:
     """Sizes of the network; heads are 64 wide."""
 
     vocab: int = 4096
-    hidden: int = 192
-    inner: int = 512
-    layers: int = 4
+    hidden: int = 256
+    inner: int = 688
+    layers: int = 6
     theta: float = 10000.0
     eps: float = 1e-5
     positions: int = 2048
@@ -62,7 +61,9 @@ class Attention(nn.Module):
         parts = F.linear(x, joined).view(rows, length, 3, self.heads, 64)
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
         q, k = _turn(q, cos, sin), _turn(k, cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        # On a CPU, in bfloat16, this takes less than half the time of the fused kernel.
+        later = torch.full((length, length), -1e9, dtype=q.dtype).triu(1)
+        y = (torch.matmul(q * 0.125, k.transpose(-1, -2)) + later).softmax(-1) @ v
         return self.o_proj(y.transpose(1, 2).reshape(rows, length, size))  # type: ignore[no-any-return]
 
 
@@ -149,35 +150,19 @@ def _orthogonal(grad: Tensor) -> Tensor:
 
 
 class Muon:
-    """Momentum whose step is made orthogonal; the work is shared among processes."""
+    """Momentum whose step is made orthogonal."""
 
-    def __init__(self, weights: list[nn.Parameter], rank: int, world: int) -> None:
-        """Keeps the matrices and this process's place."""
-        self.weights, self.rank, self.world = weights, rank, world
+    def __init__(self, weights: list[nn.Parameter]) -> None:
+        """Keeps the matrices."""
+        self.weights = weights
         self.moments = [torch.zeros_like(w) for w in weights]
 
     @torch.no_grad()
     def step(self, rate: float, keep: float = 0.95, decay: float = 0.05) -> None:
         """Moves every matrix once."""
-        moves = []
-        for i, (weight, moment) in enumerate(zip(self.weights, self.moments, strict=True)):
+        for weight, moment in zip(self.weights, self.moments, strict=True):
             grad = weight.grad if weight.grad is not None else torch.zeros_like(weight)
             moment.mul_(keep).add_(grad, alpha=1 - keep)
-            mine = i % self.world == self.rank
-            moves.append(_orthogonal(grad.lerp(moment, keep)) if mine else torch.zeros_like(weight))
-        share(moves, self.world)
-        for weight, move in zip(self.weights, moves, strict=True):
+            move = _orthogonal(grad.lerp(moment, keep))
             scale = max(1.0, weight.size(0) / weight.size(1)) ** 0.5
             weight.mul_(1 - rate * decay).add_(move, alpha=-rate * scale)
-
-
-def share(tensors: list[Tensor], world: int) -> None:
-    """Sums tensors over all processes, in one message."""
-    if world == 1:
-        return
-    flat = torch.cat([t.reshape(-1) for t in tensors])
-    dist.all_reduce(flat)
-    at = 0
-    for tensor in tensors:
-        tensor.copy_(flat[at : at + tensor.numel()].view_as(tensor))
-        at += tensor.numel()

@@ -19,7 +19,7 @@ VOCAB = 4096
 
 def _texts(count: int, seed: int) -> Iterator[str]:
     for talk in islice(conversations(seed, 256, early=False), count):
-        yield "\n".join(user + "\n" + answer for user, answer in talk.turns)
+        yield "\n".join([talk.system, *(user + "\n" + answer for user, answer in talk.turns)])
     yield from (LEVEL1_ZH[i : i + 50] for i in range(0, len(LEVEL1_ZH), 50))
 
 

@@ -1,0 +1,243 @@
+"""Tests of the generated talks: answers are true, splits are kept, prompts are the runtime's."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from itertools import islice
+
+import pytest
+
+from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.parts import Control
+from aquila2_runtime.templates import get_template
+from training.aquila2_demo import reasoning, replies, tooltalk
+from training.aquila2_demo.corpus import EARLY, MAKERS, MIXED, conversations
+from training.aquila2_demo.document import write
+from training.aquila2_demo.facts import fact, put, refer, spell, state
+from training.aquila2_demo.following import following
+from training.aquila2_demo.jsontalk import jsontalk
+from training.aquila2_demo.lexicon import Words
+from training.aquila2_demo.measures import NOTED, Item, abilities, items, needles
+from training.aquila2_demo.reading import citing, missing, questions, reading
+from training.aquila2_demo.relations import attributes, is_held
+from training.aquila2_demo.subjects import subject
+from training.aquila2_demo.talk import Conversation, prompt_text, segments
+from training.aquila2_demo.tooltalk import call_of
+
+LANGS = pytest.mark.parametrize("lang", ["en", "zh"])
+CHINESE_REPLIES = {answer for _, answer in replies.GREETINGS["zh"]}
+BLANK = re.compile(r"\{[a-z0-9]{1,2}\}")
+
+
+def test_talks_are_the_same_for_the_same_seed() -> None:
+    once = list(islice(conversations(11, 256, early=False), 30))
+    assert once == list(islice(conversations(11, 256, early=False), 30))
+    assert once != list(islice(conversations(12, 256, early=False), 30))
+
+
+def test_extraction_has_the_largest_share() -> None:
+    reading_talks = sum(MIXED[name] for name in ("reading", "refining", "citing"))
+    assert reading_talks >= 0.55 * sum(MIXED.values())
+    assert set(MIXED) | set(EARLY) == set(MAKERS)
+
+
+@LANGS
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_every_maker_fills_its_blanks(lang: str, name: str) -> None:
+    words = Words(random.Random(5), lang)
+    for length in (128, 256, 1024):
+        for _ in range(25):
+            talk = MAKERS[name](words, length)
+            for text in (talk.system, *(part for turn in talk.turns for part in turn)):
+                assert not BLANK.search(text.replace("{c}", ""))
+            assert all(user.strip() and answer.strip() for user, answer in talk.turns)
+
+
+@LANGS
+def test_answers_stand_in_the_document(lang: str) -> None:
+    words = Words(random.Random(7), lang)
+    for _ in range(200):
+        talk = reading(words, 8, 4, 0.0)
+        assert talk.turns
+        for _, answer in talk.turns:
+            assert answer.lower() in talk.document.lower()
+
+
+@LANGS
+def test_what_is_refused_is_not_asked_of_the_facts(lang: str) -> None:
+    words = Words(random.Random(8), lang)
+    for _ in range(300):
+        document = write(words, 8)
+        assert missing(words, document) not in dict(questions(words, document))
+
+
+@LANGS
+def test_relations_state_every_slot_and_ask_for_some(lang: str) -> None:
+    for relation in attributes(lang):
+        slots = {name for name, _ in relation.slots}
+        assert relation.asks and all(found for _, found in relation.asks), relation.key
+        for says in relation.says:
+            assert slots <= set(re.findall(r"\{(\w)\}", says)), (relation.key, says)
+            assert "{e}" in says, (relation.key, says)
+        for says in relation.bare:
+            assert slots <= set(re.findall(r"\{(\w)\}", says)), (relation.key, says)
+            assert "{e}" not in says, (relation.key, says)
+
+
+@LANGS
+def test_both_splits_of_wordings_are_used_and_kept_apart(lang: str) -> None:
+    relations = [a for a in attributes(lang) if any(map(is_held, a.says))]
+    assert len(relations) > 30
+    relation = next(a for a in relations if not all(map(is_held, a.says)))
+    held = {t for t in relation.says if is_held(t)}
+    for odd in (False, True):
+        words = Words(random.Random(3), lang, odd=odd)
+        made = fact(words, subject(words, relation.subject), relation)
+        drawn = {state(words, made, made.subject.name) for _ in range(60)}
+        spelled = {
+            " ".join(put(refer(spell(words, t), made.subject.name, lang), made).split())
+            for t in (held if odd else set(relation.says) - held)
+            for _ in range(300)
+        }
+        assert drawn <= spelled
+
+
+def test_held_out_names_are_not_trained_on() -> None:
+    train, held = (Words(random.Random(1), "en", held=side) for side in (False, True))
+    assert not {train.person() for _ in range(3000)} & {held.person() for _ in range(3000)}
+
+
+def test_rendering_is_the_chat_format() -> None:
+    talk = Conversation("Be brief.", (("Hello", "Hi."), ("Bye", "Goodbye.")))
+    text = "".join(piece for piece, _ in segments(talk))
+    assert text == (
+        "Be brief.\n\n<|startofpiece|>Hello<|endofpiece|>Hi.</s>"
+        "<|startofpiece|>Bye<|endofpiece|>Goodbye.</s>"
+    )
+    assert prompt_text(talk, 1) == text.removesuffix("Goodbye.</s>")
+
+
+@LANGS
+def test_prompts_with_tools_are_what_the_runtime_renders(lang: str) -> None:
+    words = Words(random.Random(4), lang)
+    for _ in range(60):
+        talk = tooltalk.tooltalk(words, 256)
+        messages = [Message("system", talk.system)]
+        for user, answer in talk.turns:
+            if found := re.match(r"Tool result \((.+)\):\n", user):
+                messages.append(Message("tool", user[found.end() :], found[1]))
+            else:
+                messages.append(Message("user", user))
+            messages.append(Message("assistant", answer))
+        rendered = render_messages(messages[:-1], get_template("aquila-v1"))
+        text = "".join(p.token if isinstance(p, Control) else p.text for p in rendered.parts)
+        assert text == prompt_text(talk, len(talk.turns) - 1)
+
+
+@LANGS
+def test_calls_name_an_offered_tool_and_give_what_the_request_says(lang: str) -> None:
+    words, calls = Words(random.Random(6), lang), 0
+    for _ in range(80):
+        talk = tooltalk.calling(words, 4, 2)
+        for user, answer in talk.turns:
+            call = call_of(answer)
+            if call is None:
+                continue
+            calls += 1
+            assert f"- {call['name']}(" in talk.system
+            for name, value in call["arguments"].items():
+                assert re.search(rf"\b{name}\??: ", talk.system)
+                assert isinstance(value, bool) or str(value).lower() in user.lower()
+    assert calls > 80
+
+
+@LANGS
+def test_objects_have_the_properties_that_were_asked_for(lang: str) -> None:
+    words = Words(random.Random(9), lang)
+    for _ in range(80):
+        talk = jsontalk(words, 6)
+        for user, answer in talk.turns:
+            body = json.loads(answer)
+            for name, value in body.items():
+                shown = name if name.isascii() else json.dumps(name, ensure_ascii=False)
+                assert f"{shown}: " in user
+                assert value is None or str(value).lower() in talk.document.lower()
+
+
+@LANGS
+def test_a_source_is_the_part_that_has_the_answer(lang: str) -> None:
+    words = Words(random.Random(10), lang)
+    for _ in range(60):
+        talk = citing(words, 9, 3)
+        parts = re.split(r"\[(\d)\] ", talk.document)
+        text = dict(zip(parts[1::2], parts[2::2], strict=True))
+        for _, answer in talk.turns:
+            if answer not in replies.UNKNOWN.values():
+                value, number = re.fullmatch(r"(.+) \[(\d)\]", answer).groups()  # type: ignore[union-attr]
+                assert value.lower() in text[number].lower()
+
+
+def test_instructions_change_the_answers() -> None:
+    words = Words(random.Random(2), "en")
+    for _ in range(30):
+        talk = following(words, 6, "sentence")
+        for _, answer in talk.turns:
+            assert answer == "I don't know." or answer.startswith("The answer is ")
+        for _, answer in following(words, 6, "chinese").turns:
+            assert answer == "不知道。" or answer.startswith("答案是") or answer in CHINESE_REPLIES
+
+
+def named(text: str, document: str) -> str:
+    """The end of a text that a document has too."""
+    return next(text[i:] for i in range(len(text)) if text[i:].lower() in document.lower())
+
+
+@pytest.mark.parametrize(
+    ("lang", "question", "amount"),
+    [
+        ("en", r"(?:more expensive|costs more), (.+) or (.+)\?", r"(\d+) euros"),
+        ("zh", r"(.+)和(.+?)(?:哪个贵|哪个更贵)", r"(\d+)元"),
+    ],
+)
+def test_comparisons_name_the_right_one(lang: str, question: str, amount: str) -> None:
+    words, seen = Words(random.Random(12), lang), 0
+    for _ in range(400):
+        talk = reasoning.comparing(words)
+        user, answer = talk.turns[0]
+        found, values = re.search(question, user), re.findall(amount, talk.document)
+        if found and len(values) == 2:
+            names = [named(text, talk.document) for text in found.groups()]
+            names.sort(key=lambda name: talk.document.lower().find(name.lower()))
+            prices = dict(zip(names, map(int, values), strict=True))
+            assert answer == max(prices, key=lambda name: prices[name])
+            seen += 1
+    assert seen > 10
+
+
+@LANGS
+def test_measurements_give_as_many_questions_as_asked_for(lang: str) -> None:
+    for name, (talk, keep) in abilities(lang).items():
+        found = list(items(lang, 5, talk, keep))
+        assert len(found) == 5, name
+        assert not {i.accepted[0] for i in found} & NOTED
+
+
+def test_a_needle_is_at_its_depth() -> None:
+    first, last = (
+        next(iter(needles("en", 400, depth, 1, lambda text: len(text) // 3))) for depth in (0, 1)
+    )
+    answer, start, end = first.accepted[0].lower(), first.prompt.lower(), last.prompt.lower()
+    assert last.accepted == first.accepted
+    assert start.index(answer) < 150
+    assert end.index(answer) > len(end) - 300
+
+
+def test_data_is_compared_by_value() -> None:
+    item = Item("", ('{"a": 1, "b": "x"}',), data=True)
+    assert item.right('{"b":"x","a":1}')
+    assert not item.right('{"a": "1", "b": "x"}')
+    call = '<tool_call>{"name": "f", "arguments": {"n": 2}}</tool_call>'
+    assert Item("", (call,), data=True).right(call.replace(": ", ":"))
+    assert not Item("", (call,), data=True).right(call.replace("2", "3"))

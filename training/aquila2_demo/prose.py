@@ -1,0 +1,175 @@
+"""Owns running text: how facts become sentences, joined, nested, shortened or set side by side."""
+
+from __future__ import annotations
+
+from . import filler
+from .facts import Fact, capital, put, state, tidy, wording
+from .lexicon import Words
+from .talk import series
+
+JOINS = {
+    "en": [", and ", "; ", ", while ", " and ", ", but ", "; also, ", ", whereas "],
+    "zh": ["，", "，", "；", "，而", "，并且", "，同时", "，另外"],
+}
+NOT_PREDICATE = ("and ", "of ", "or ")
+
+
+def predicate(words: Words, made: Fact) -> str:
+    """States a fact without its subject ("was born in Paris"); empty where that cannot be."""
+    for _ in range(3):
+        text = tidy(wording(words, made.attribute.says))
+        if words.zh and text.startswith("{e}") and text[3:4] not in "和与：把":
+            rest = text[4:] if text[3:4] == "的" else text[3:]
+            if "{e}" not in rest and not rest.startswith("{"):
+                return put(rest, made)
+        if not words.zh and text.startswith("{e} ") and "{e}" not in text[4:]:
+            rest = text[4:]
+            if not rest.startswith(NOT_PREDICATE):
+                return put(rest, made)
+    return ""
+
+
+def _naming(words: Words, made: Fact, named: bool) -> str:
+    """Chooses how to name the subject: in full, or by what is known from before."""
+    who = made.subject
+    if named and words.chance(0.65):
+        return who.short if who.short and words.chance(0.55) else who.pronoun
+    return who.name
+
+
+def _nested(words: Words, first: Fact, second: Fact, name: str) -> str:
+    """Puts one fact inside the sentence of another; empty where the wordings do not allow it."""
+    inner, outer = predicate(words, first), predicate(words, second)
+    if not inner or not outer or name in ("he", "she", "it", "他", "她", "它"):
+        return ""
+    if words.zh:
+        return f"{inner}的{name}{outer}" if inner[-1] not in "了的" else ""
+    relative = "who" if first.subject.kind == "person" else "which"
+    if inner.startswith("was ") and words.chance(0.6):
+        return f"{inner[4:]}, {name} {outer}"
+    return f"{name}, {relative} {inner}, {outer}"
+
+
+def _chain(words: Words, facts: list[Fact], name: str) -> str:
+    """Says several things of one subject in a row; empty where the wordings do not allow it."""
+    parts = [predicate(words, made) for made in facts]
+    if not all(parts):
+        return ""
+    if words.zh:
+        return name + "，".join(parts)
+    if len(parts) == 2:
+        return f"{name} {parts[0]}{words.rng.choice([' and ', ', and ', ' and also '])}{parts[1]}"
+    return f"{name} {', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _side_by_side(words: Words, facts: list[Fact]) -> str:
+    """States the same of several subjects, the verb only once; empty where that cannot be."""
+    for _ in range(4):
+        text = tidy(wording(words, facts[0].attribute.says))
+        if text.startswith("{e}") and text.endswith("{v}") and text.count("{") == 2:
+            break
+    else:
+        return ""
+    verb = text[3:-3]
+    names, values = [f.subject.name for f in facts], [f.value("v") for f in facts]
+    if words.zh:
+        if words.chance(0.4) and not verb.startswith("的") and verb:
+            return f"{series(names, 'zh')}分别{verb}{series(values, 'zh')}"
+        gap = "" if values[0][0].isdigit() or words.chance(0.5) else "是"
+        rest = [f"{n}{gap}{v}" for n, v in zip(names[1:], values[1:], strict=True)]
+        return "，".join([f"{names[0]}{verb}{values[0]}", *rest])
+    rest = [f"{n} {v}" for n, v in zip(names[1:], values[1:], strict=True)]
+    head = f"{names[0]}{verb}{values[0]}"
+    return f"{', '.join([head, *rest[:-1]])} and {rest[-1]}"
+
+
+def _pairs(words: Words, facts: list[Fact]) -> list[list[Fact]]:
+    """Splits facts into sentences; some share a relation, some a subject."""
+    left, found = list(facts), list[list[Fact]]()
+    while left:
+        first = left.pop(0)
+        same = [
+            f
+            for f in left
+            if f.attribute.key == first.attribute.key and f.subject.name != first.subject.name
+        ]
+        group = [first]
+        if same and len(first.values) == 1 and words.chance(0.35):
+            group += same[:2]
+        elif words.chance(0.45):
+            for _ in range(words.rng.choice([1, 1, 2])):
+                if left and left[0].subject.name == first.subject.name:
+                    group.append(left.pop(0))
+        left = [f for f in left if f not in group]
+        found.append(group)
+    return found
+
+
+def _sentence(words: Words, group: list[Fact], name: str, bare: bool) -> list[str]:
+    """Says a group of facts in one sentence if it can be, else in one for each."""
+    if len(group) > 1:
+        text = ""
+        if group[0].subject.name != group[1].subject.name:
+            text = _side_by_side(words, group)
+        elif len(group) == 2 and words.chance(0.35):
+            text = _nested(words, group[0], group[1], name)
+        text = text or (
+            _chain(words, group, name) if group[0].subject.name == group[1].subject.name else ""
+        )
+        if text:
+            return [text]
+    first = state(words, group[0], name, bare and words.chance(0.5))
+    return [first, *(state(words, f, f.subject.name) for f in group[1:])]
+
+
+def prose(words: Words, facts: list[Fact], filling: float) -> str:
+    """Writes the facts as running text, some sentences holding two or three of them."""
+    grouped = not words.chance(0.2)
+    order = list(facts)
+    if not grouped:
+        words.rng.shuffle(order)
+    one = len({f.subject.name for f in facts}) == 1
+    clauses, last = list[str](), ""
+    for group in _pairs(words, order):
+        who = group[0].subject
+        named = grouped and who.name == last
+        name = _naming(words, group[0], named)
+        clauses += _sentence(words, group, name, named or (one and bool(last)))
+        last = group[-1].subject.name if len(group) > 1 else who.name
+    return _text(words, clauses, filling)
+
+
+def about_one(words: Words, facts: list[Fact], filling: float) -> str:
+    """Writes facts about one subject that a heading has named already."""
+    clauses = list[str]()
+    for group in _pairs(words, facts):
+        who = group[0].subject
+        name = who.short if words.chance(0.75) else who.pronoun
+        clauses += _sentence(words, [group[0]], name, True)
+        clauses += [state(words, f, who.short, words.chance(0.5)) for f in group[1:]]
+    return _text(words, clauses, filling)
+
+
+def _text(words: Words, clauses: list[str], filling: float) -> str:
+    """Joins clauses to sentences and sentences to a text."""
+    rng, lang = words.rng, words.lang
+    stop = "。" if words.zh else "."
+    sentences = list[str]()
+    left = list(clauses)
+    while left:
+        text = left.pop(0)
+        if words.chance(0.12):
+            text = rng.choice(filler.LEADS[lang]) + text
+        while left and words.chance(0.2):
+            text += rng.choice(JOINS[lang]) + left.pop(0)
+        mark = stop if not words.chance(0.03) else "！" if words.zh else "!"
+        if not words.zh and text.endswith(("a.m", "p.m", ".")):
+            mark = "" if text.endswith(".") else "."
+        sentences.append(capital(text) + mark)
+        if words.chance(filling):
+            sentences.insert(rng.randint(0, len(sentences)), filler.sentence(words))
+    gap, text = "" if words.zh else " ", ""
+    breaks = rng.choice([0.0, 0.08, 0.08, 0.5])
+    for sentence in sentences:
+        text += ("" if not text else "\n" if words.chance(breaks) else gap) + sentence
+    return text

@@ -1,0 +1,188 @@
+"""Owns reading talks: a document under some prompt, questions it answers and some it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from . import prompts, replies
+from .document import Document, draw_facts, write
+from .facts import Fact, ask, capital, fact, state
+from .lexicon import Words
+from .relations import attributes
+from .subjects import Subject, subject
+from .talk import Conversation
+
+NOBODY = "\u2063"
+
+
+def question(words: Words, document: Document, made: Fact, slot: str) -> str:
+    """Asks for a slot of a fact, by full name or by what names its subject just as well."""
+    name = made.subject.name
+    if document.alone(made.subject) and words.chance(0.35):
+        name = made.subject.short
+    elif words.chance(0.06) and made.subject.kind == "person" and not words.zh:
+        first = name.split(" ")[0]
+        others = [f.subject.name for f in document.facts if f.subject.name != name]
+        if not first.endswith(".") and not any(first in other for other in others):
+            name = first
+    return ask(words, made, slot, name, bare=document.unique(made))
+
+
+def questions(words: Words, document: Document) -> list[tuple[str, str]]:
+    """Asks for everything the document says, in random order, with the answers."""
+    asked = [(f, slot) for f in document.facts for slot, _ in f.attribute.asks]
+    words.rng.shuffle(asked)
+    return [(question(words, document, f, slot), f.value(slot)) for f, slot in asked]
+
+
+def _alike(words: Words, who: Subject) -> Subject:
+    """Invents a subject whose name resembles the given one."""
+    other = subject(words, who.kind)
+    if who.kind == "person" and not words.zh and " " in who.name and " " in other.name:
+        first, last = who.name.rsplit(" ", 1)
+        mine = other.name.rsplit(" ", 1)
+        return replace(other, name=words.rng.choice([f"{first} {mine[1]}", f"{mine[0]} {last}"]))
+    return other
+
+
+def missing(words: Words, document: Document) -> str:
+    """Asks for something the document does not say."""
+    host = words.rng.choice(document.facts)
+    told = [f.attribute for f in document.facts if f.subject.name == host.subject.name]
+    if words.chance(0.55):
+        own = [a for a in attributes(words.lang) if a.subject == host.subject.kind]
+        words.rng.shuffle(own)
+        for attribute in own:
+            if not any(attribute.clashes(t.key) for t in told):
+                unsaid = fact(words, host.subject, attribute)
+                slot = words.rng.choice(attribute.asks)[0]
+                everywhere = any(attribute.clashes(f.attribute.key) for f in document.facts)
+                return ask(words, unsaid, slot, host.subject.name, bare=not everywhere)
+    for _ in range(10):
+        other = _alike(words, host.subject)
+        names = [f.subject.name for f in document.facts] + [host.subject.short]
+        if other.anonymous or any(other.name in n or n in other.name for n in names if n):
+            continue
+        stranger = replace(host, subject=other)
+        text = ask(words, stranger, words.rng.choice(host.attribute.asks)[0], other.name, False)
+        if other.name in text or capital(other.name) in text:
+            return text
+    for stranger in draw_facts(words, 4):
+        if not any(stranger.attribute.clashes(f.attribute.key) for f in document.facts):
+            slot = stranger.attribute.asks[0][0]
+            return ask(words, stranger, slot, stranger.subject.name, bare=False)
+    return missing(words, document)
+
+
+def _framed(words: Words, text: str, frame: str) -> tuple[str, str]:
+    """Chooses where the document goes: gives the system text and the first turn's frame."""
+    if frame:
+        return "", frame
+    if words.chance(0.1):
+        return words.rng.choice(prompts.SYSTEM_FRAMES[words.lang]).replace("{c}", text), "{q}"
+    framework = words.chance(0.22)
+    frame = words.rng.choice(prompts.FRAMEWORK if framework else prompts.OWN[words.lang])
+    if "Given the" in frame and words.chance(0.25):
+        return prompts.LLAMAINDEX_SYSTEM, frame
+    return (prompts.CHAT_SYSTEM if words.chance(0.05) else ""), frame
+
+
+def reading(
+    words: Words,
+    count: int,
+    many: int,
+    unknown: float,
+    frame: str = "",
+    fill: float | None = None,
+) -> Conversation:
+    """Makes a document and questions about it; the first turn or the system text carries it."""
+    document = write(words, count, fill)
+    system, frame = _framed(words, document.text, frame)
+    turns: list[tuple[str, str]] = []
+    chosen = questions(words, document)
+    for i in range(many):
+        if words.chance(unknown):
+            text, answer = missing(words, document), replies.UNKNOWN[words.lang]
+        elif chosen:
+            text, answer = chosen.pop()
+        else:
+            break
+        if i == 0:
+            text = frame.replace("{c}", document.text).replace("{q}", text)
+        turns.append((text, answer))
+    return Conversation(system, tuple(turns), document.text)
+
+
+def brief(words: Words) -> Conversation:
+    """Makes one to three statements that name no subject, and questions, often on one line."""
+    kinds = [a for a in attributes(words.lang) if a.bare and a.subject != "any"]
+    kind = words.rng.choice(kinds).subject
+    facts: list[Fact] = []
+    who = subject(words, kind)
+    for attribute in words.rng.sample(kinds, len(kinds)):
+        if attribute.subject == kind and not any(attribute.clashes(f.attribute.key) for f in facts):
+            facts.append(fact(words, who, attribute))
+    facts = facts[: words.rng.randint(1, 3)]
+    gap, stop = ("", "。") if words.zh else (" ", ".")
+    text = gap.join(capital(state(words, f, "", bare=True)) + stop for f in facts)
+    asked = []
+    for made in facts:
+        for slot, _ in made.attribute.asks:
+            question = ask(words, made, slot, NOBODY, bare=True)
+            if NOBODY not in question:
+                asked.append((question, made.value(slot)))
+    if not asked:
+        return brief(words)
+    words.rng.shuffle(asked)
+    frame = words.rng.choice(["{c} {q}", "{c}{q}" if words.zh else "{c} {q} ", "{c}\n\n{q}"])
+    first = frame.replace("{c}", text).replace("{q}", asked[0][0])
+    return Conversation("", ((first, asked[0][1]), *asked[1:]), text)
+
+
+def refining(words: Words, count: int) -> Conversation:
+    """Shows an existing answer and a new document that may hold a better one."""
+    document = write(words, count)
+    text, answer = questions(words, document)[0]
+    before = replies.UNKNOWN[words.lang]
+    if words.chance(0.5):
+        before, text = words.phrase(), missing(words, document)
+        answer = before
+    frame = words.rng.choice(prompts.REFINE[words.lang])
+    user = frame.replace("{c}", document.text).replace("{q}", text).replace("{a}", before)
+    return Conversation("", ((user, answer),), document.text)
+
+
+def citing(words: Words, count: int, parts: int) -> Conversation:
+    """Numbers several documents and wants the number of the one an answer is from."""
+    documents = [write(words, max(1, count // parts), 0.1) for _ in range(parts)]
+    blocks = [f"[{i + 1}] {d.text}" for i, d in enumerate(documents)]
+    asked = []
+    for i, document in enumerate(documents):
+        for text, answer in _named(words, document, documents):
+            asked.append((text, f"{answer} [{i + 1}]"))
+    words.rng.shuffle(asked)
+    if not asked:
+        return citing(words, count, parts)
+    if words.chance(0.1):
+        asked.insert(0, (missing(words, _joined(documents)), replies.UNKNOWN[words.lang]))
+    frame = words.rng.choice(prompts.CITE[words.lang])
+    first = frame.replace("{c}", "\n\n".join(blocks)).replace("{q}", asked[0][0])
+    turns = [(first, asked[0][1]), *asked[1:4]]
+    return Conversation("", tuple(turns), "\n\n".join(blocks))
+
+
+def _joined(documents: list[Document]) -> Document:
+    return Document("", tuple(f for d in documents for f in d.facts))
+
+
+def _named(words: Words, document: Document, others: list[Document]) -> list[tuple[str, str]]:
+    """Asks about subjects that one document alone names."""
+    names = [f.subject.name for d in others if d is not document for f in d.facts]
+    found = []
+    for made in document.facts:
+        name = made.subject.name
+        if made.subject.anonymous or any(name in n or n in name for n in names):
+            continue
+        slot = words.rng.choice(made.attribute.asks)[0]
+        found.append((ask(words, made, slot, name, bare=False), made.value(slot)))
+    return found

@@ -1,0 +1,103 @@
+"""Owns made-up tools: draws one of a family, and requests with the arguments they ask for."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aquila2_runtime.tools import Tool
+
+from .facts import spell
+from .lexicon import Words
+from .tool_families import ON, PAIRS, SIZES, Argument, Family
+from .values import draw
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tool of some family, ready to be asked for."""
+
+    family: Family
+    noun: tuple[str, ...]
+    tool: Tool
+
+
+def _schema(words: Words, argument: Argument, noun: str) -> tuple[str, dict[str, Any]]:
+    name = words.rng.choice(argument.names.split("|")).replace("{n}", noun)
+    if argument.kind == "enum":
+        return name, {"type": "string", "enum": SIZES[words.lang]}
+    return name, {"type": argument.kind}
+
+
+def make(words: Words, family: Family, noun: tuple[str, ...]) -> Made:
+    """Makes a tool of a family about a noun; names are English, descriptions may be Chinese."""
+    verb = words.rng.choice(family.verbs.split("|"))
+    tail = words.rng.choice(family.tail.split("|"))
+    mark = "_" if words.chance(0.85) else "-"
+    named = f"{verb}_{tail[1:]}" if tail[:1] == "=" else f"{verb}_{noun[0]}{tail}"
+    name = named.replace("_", mark)
+    if words.chance(0.12):
+        first, *rest = name.split(mark)
+        name = first + "".join(part.capitalize() for part in rest)
+    about = ""
+    if words.chance(0.9):
+        shown = noun[1] if words.zh else noun[0]
+        about = spell(words, family.about[words.lang]).replace("{n}", shown)
+    members = dict(_schema(words, argument, noun[0]) for argument in family.arguments)
+    if not members:
+        return Made(family, noun, Tool(name, about, None))
+    schema = {"type": "object", "properties": members, "required": _required(words, members)}
+    return Made(family, noun, Tool(name, about, schema))
+
+
+def _required(words: Words, members: dict[str, Any]) -> list[str]:
+    """Marks most arguments as required; requests give them all the same."""
+    return [name for name in members if not words.chance(0.12)]
+
+
+def nouns(words: Words) -> list[tuple[str, ...]]:
+    """Lists the nouns of the side of the split the words are on."""
+    return [p for p in PAIRS if (zlib.crc32(p[0].encode()) % 6 == 0) == words.held]
+
+
+def _value(words: Words, kind: str) -> tuple[str, Any]:
+    """Draws an argument as the request says it and as the call gives it."""
+    r = words.rng
+    simple: dict[str, Callable[[], Any]] = {
+        "small": lambda: r.randint(2, 60),
+        "few": lambda: r.randint(2, 12),
+        "large": lambda: r.randint(10, 9999),
+        "stars": lambda: r.randint(1, 5),
+        "decimal": lambda: r.choice([r.randint(1, 99), r.randint(1, 99) + r.randint(1, 9) / 10]),
+        "size": lambda: r.choice(SIZES[words.lang]),
+    }
+    if kind == "switch":
+        said = r.choice(sorted(ON[words.lang]))
+        return said, ON[words.lang][said]
+    value = simple[kind]() if kind in simple else draw(words, kind)
+    return str(value), value
+
+
+def request(words: Words, made: Made) -> tuple[str, dict[str, Any]]:
+    """Makes a request that needs the tool, and the arguments of the call it asks for."""
+    family, arguments = made.family, dict[str, Any]()
+    text = spell(words, words.rng.choice(_variants(family.asks[words.lang])))
+    text = text.replace("{n}", made.noun[1] if words.zh else made.noun[0])
+    names = list(made.tool.schema.get("properties", {}))
+    for i, (name, argument) in enumerate(zip(names, family.arguments, strict=True)):
+        said, arguments[name] = _value(words, argument.value)
+        text = text.replace("{" + str(i) + "}", said)
+    return text[:1].upper() + text[1:], arguments
+
+
+def _variants(text: str) -> list[str]:
+    """Splits at the bars outside brackets."""
+    found, depth, start = [], 0, 0
+    for at, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if sign == "|" and depth == 0:
+            found.append(text[start:at])
+            start = at + 1
+    return [*found, text[start:]]

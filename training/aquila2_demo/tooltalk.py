@@ -1,0 +1,204 @@
+"""Owns talks with tools: requests answered by calls, results answered in words, and neither."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aquila2_runtime.tools import ToolCall, tools_text
+
+from . import replies, toolbox
+from .fixed_tools import FIXED
+from .lexicon import Words
+from .reading import reading
+from .smalltalk import greeting
+from .talk import Conversation
+from .tool_families import FAMILIES
+from .toolbox import Made
+from .values import draw
+
+SYSTEMS = {
+    "en": [
+        "You are a helpful assistant.",
+        "You are the assistant of a shop.",
+        "Use the tools when they help.",
+        "You help people at the office.",
+    ],
+    "zh": ["你是一个有用的助手。", "你是商店的助手。", "需要时请使用工具。", "你是办公室的助手。"],
+}
+DONE = {"en": "Done.", "zh": "已完成。"}
+FAILED = {"en": "The tool reported an error: {v}", "zh": "工具报错：{v}"}
+STATES = {
+    "en": "ready|broken|on the way|delivered|closed|open|in repair|sold|paid|late|waiting".split(
+        "|"
+    ),
+    "zh": "正常 已损坏 运送中 已送达 已关闭 维修中 已售出 已付款 已延误 等待中".split(),
+}
+ERRORS = {
+    "en": ["not found", "no permission", "timeout", "out of stock", "invalid number"],
+    "zh": ["未找到", "没有权限", "超时", "缺货", "编号无效"],
+}
+
+
+def offer(words: Words, count: int, noun: tuple[str, ...] | None = None) -> list[Made]:
+    """Makes tools with different names, some about one thing, some of one family."""
+    rng, made = words.rng, list[Made]()
+    pool = toolbox.nouns(words)
+    shared = noun or rng.choice(pool)
+    family = rng.choice(FAMILIES)
+    seen: set[tuple[str, str]] = set()
+    while len(made) < count:
+        r = rng.random()
+        one = toolbox.make(
+            words,
+            family if r < 0.25 else rng.choice(FIXED if r > 0.78 else FAMILIES),
+            shared if 0.25 <= r < 0.6 else rng.choice(pool),
+        )
+        fixed = one.family in FIXED
+        key = (one.family.tail + one.family.verbs, "" if fixed else one.noun[0])
+        if key not in seen and all(one.tool.name != m.tool.name for m in made):
+            seen.add(key)
+            made.append(one)
+    rng.shuffle(made)
+    return made
+
+
+def system_text(words: Words, made: list[Made], given: str | None = None) -> str:
+    """Renders a system message and the tools as the runtime does."""
+    if given is None:
+        given = words.rng.choice(SYSTEMS[words.lang]) if words.chance(0.4) else ""
+    shown = tools_text([m.tool for m in made])
+    return f"{given}\n\n{shown}" if given else shown
+
+
+def result(words: Words, made: Made) -> tuple[str, str]:
+    """Makes what a tool returns, and the answer that passes it on."""
+    rng, lang = words.rng, words.lang
+    if words.chance(0.08):
+        error = rng.choice(ERRORS[lang])
+        content = rng.choice([f"error: {error}", json.dumps({"error": error}, ensure_ascii=False)])
+        return content, FAILED[lang].replace("{v}", error)
+    kind = made.family.result
+    if kind == "done":
+        return rng.choice(["ok", "done", '{"status": "ok"}', "success", "true"]), DONE[lang]
+    if kind == "state":
+        value = rng.choice(STATES[lang])
+    elif kind == "large":
+        value = str(rng.randint(2, 9999))
+    else:
+        value = draw(words, {"place": "address"}.get(kind, kind))
+    if words.chance(0.35):
+        body = {rng.choice(["result", "value", kind, "answer"]): value}
+        if words.chance(0.4):
+            body["time"] = f"{rng.randint(1, 23)}:{rng.randint(10, 59)}"
+        return json.dumps(body, ensure_ascii=False), value
+    return value, value
+
+
+def _turns(words: Words, made: Made, plain: bool) -> list[tuple[str, str]]:
+    text, arguments = toolbox.request(words, made)
+    turns = [(text, ToolCall(made.tool.name, arguments).text)]
+    if plain:
+        content, answer = result(words, made)
+        turns.append((f"Tool result ({made.tool.name}):\n{content}", answer))
+    return turns
+
+
+def calling(words: Words, count: int, requests: int, results: float = 0.6) -> Conversation:
+    """Offers tools and makes requests that each need one of them."""
+    made = offer(words, count)
+    turns: list[tuple[str, str]] = []
+    for _ in range(requests):
+        turns += _turns(words, words.rng.choice(made), words.chance(results))
+    return Conversation(system_text(words, made), tuple(turns))
+
+
+def several(words: Words, count: int) -> Conversation:
+    """Makes one request that needs two calls at once."""
+    made = offer(words, max(2, count))
+    a, b = words.rng.sample(made, 2)
+    first, second = toolbox.request(words, a), toolbox.request(words, b)
+    text = first[0] + ("" if words.zh else " ") + second[0]
+    calls = [ToolCall(m.tool.name, args).text for m, (_, args) in ((a, first), (b, second))]
+    turns = [(text, "\n".join(calls))]
+    if words.chance(0.5):
+        turns += _turns(words, a, True)
+    return Conversation(system_text(words, made), tuple(turns))
+
+
+def chained(words: Words, count: int) -> Conversation:
+    """Makes a request whose second call needs what the first returned."""
+    rng = words.rng
+    finder = next(f for f in FAMILIES if f.tail == "_id")
+    after = rng.choice([f for f in FAMILIES if f.tail == "_status" or f.verbs.startswith("cancel")])
+    noun = rng.choice(toolbox.nouns(words))
+    find, then = toolbox.make(words, finder, noun), toolbox.make(words, after, noun)
+    others = [
+        m
+        for m in offer(words, max(1, count - 2))
+        if m.noun != noun and m.tool.name not in (find.tool.name, then.tool.name)
+    ]
+    made = [find, then, *others]
+    rng.shuffle(made)
+    owner, number = words.person(), rng.randint(10, 9999)
+    shown = noun[1] if words.zh else noun[0]
+    if after.tail == "_status":
+        said = (f"{owner}的{shown}状态怎么样？", f"What is the status of {owner}'s {shown}?")
+    else:
+        said = (f"取消{owner}的{shown}。", f"Cancel {owner}'s {shown}.")
+    names = [next(iter(m.tool.schema["properties"])) for m in (find, then)]
+    content, answer = result(words, then)
+    content_1 = rng.choice(
+        [str(number), json.dumps({"id": number}), json.dumps({"number": number})]
+    )
+    turns = (
+        (said[0] if words.zh else said[1], ToolCall(find.tool.name, {names[0]: owner}).text),
+        (
+            f"Tool result ({find.tool.name}):\n{content_1}",
+            ToolCall(then.tool.name, {names[1]: number}).text,
+        ),
+        (f"Tool result ({then.tool.name}):\n{content}", answer),
+    )
+    return Conversation(system_text(words, made), turns)
+
+
+def unneeded(words: Words, count: int, length: int) -> Conversation:
+    """Offers tools and says something no tool is for: a greeting, or a text with questions."""
+    made = offer(words, count)
+    if words.chance(0.4):
+        return Conversation(system_text(words, made), greeting(words).turns)
+    if words.chance(0.3):
+        pool = {m.noun for m in made}
+        taken = [m.family for m in made if m.family in FIXED]
+        stranger = [m for m in offer(words, 6) if m.noun not in pool and m.family not in taken]
+        if stranger:
+            text, _ = toolbox.request(words, stranger[0])
+            return Conversation(system_text(words, made), ((text, replies.NO_TOOL[words.lang]),))
+    talk = reading(words, max(2, length // 60), 2, 0.1, "{c}\n\n{q}")
+    return Conversation(system_text(words, made), talk.turns, talk.document)
+
+
+def tooltalk(words: Words, length: int) -> Conversation:
+    """Makes a talk of one of these kinds, of up to about `length` tokens."""
+    most = max(1, min(6, (length - 90) // 40))
+    count = words.rng.randint(1, most)
+    r = words.rng.random()
+    if r < 0.58:
+        return calling(words, count, max(1, min(4, (length - 90 - 40 * count) // 60)))
+    if r < 0.66 and length > 200:
+        return several(words, count)
+    if r < 0.82 and length > 200:
+        return chained(words, count)
+    return unneeded(words, count, length)
+
+
+def call_of(text: str) -> dict[str, Any] | None:
+    """Reads back the first call in an answer."""
+    head, tail = "<tool_call>", "</tool_call>"
+    if not text.startswith(head) or tail not in text:
+        return None
+    try:
+        body = json.loads(text[len(head) : text.index(tail)])
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
