@@ -136,6 +136,7 @@ def _load(
             watch.check_counts(sources.values())
             _check_finite(model, files, dtype, updates)
             model.requires_grad_(False)
+            _spare_kernel(model)
             model.eval()  # type: ignore[no-untyped-call, unused-ignore]
             return model
         failure = watch.failure
@@ -220,6 +221,19 @@ def _quantization(name: str | None, dtype: torch.dtype) -> Any:
 
 def _is_no_cast(record: logging.LogRecord) -> bool:
     return not record.msg.startswith("MatMul8bitLt: inputs will be cast")
+
+
+def _spare_kernel(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes' CPU kernel from 4-bit weights it cannot lay out.
+
+    It wants whole blocks of scaled weights in every row and rows in groups of 32, which a
+    feed-forward of, say, 688 numbers does not have, and fails at the first product. Without it such
+    a weight is unpacked each time.
+    """
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None and (state.shape[-1] % state.blocksize or state.shape[0] % 32):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

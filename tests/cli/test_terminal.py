@@ -99,15 +99,18 @@ def test_a_long_prompt_shows_that_it_is_read(
     aquila2: Run, demo_flags: list[str], tmp_path: Path
 ) -> None:
     """Long work shows progress on stderr, never on stdout; --quiet shows none."""
-    (tmp_path / "long.txt").write_text("The ferry leaves at eight and at noon. " * 60, "utf-8")
-    flags = ["--document", str(tmp_path / "long.txt"), *demo_flags, "--max-tokens", "2"]
-    for form in ([], ["--json"]):
-        done = aquila2("generate", "When does it leave?", *flags, *form)
+    sentences = {"plain": "The ferry leaves at eight and at noon. ", "--json": "A boat is here. "}
+    for form, sentence in sentences.items():
+        # A text of its own each: what was read before is not read again.
+        (tmp_path / "long.txt").write_text(sentence * 60, "utf-8")
+        flags = ["--document", str(tmp_path / "long.txt"), *demo_flags, "--max-tokens", "2"]
+        shape = [form] if form.startswith("-") else []
+        done = aquila2("generate", "When does it leave?", *flags, *shape)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("prefill …\n") == 1
         assert "prefill" not in done.stdout
     assert aquila2("generate", "When?", *flags, "--quiet").stderr == ""
-    text = (tmp_path / "long.txt").read_text("utf-8")
+    text = "The tram stops at every corner. " * 60
     done = aquila2("chat", *demo_flags, "--max-tokens", "2", stdin=f"{text}\nHello!\n")
     assert done.stderr.count("prefill …\n") == 1
 

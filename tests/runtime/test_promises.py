@@ -78,8 +78,9 @@ def test_a_prompt_that_ends_in_half_a_character_never_shows_in_the_answer(
     deltas = list(demo_runtime.stream_complete(prompt_token_ids=ids, params=SHORT))
     text = "".join(delta.text for delta in deltas)
     made = [token_id for delta in deltas for token_id in delta.token_ids]
+    # A model may well repeat the phrase; what it does not say is the rest of the character.
     assert text == tokenizer.decode(made)
-    assert "xyzzy" not in text
+    assert not deltas or not deltas[0].text.startswith(character)
 
 
 def test_loading_and_answering_touch_no_global_random_state(own_demo: dict[str, str]) -> None:
