@@ -90,6 +90,8 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
         cwd=root,
         env=environment(TERM="dumb"),
         start_new_session=True,
+        # A shell ignores Ctrl-C for what it runs in the background, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(slave)
     terminal = Terminal(master)
