@@ -22,10 +22,10 @@ from aquila2_runtime import InvalidPromptError, Message
 from aquila2_runtime.shown import shown
 from llamaindex_aquila2._calls import Call
 from llamaindex_aquila2._endpoints import chat_endpoint, completion_endpoint
-from llamaindex_aquila2._function_calling import FunctionCalling
 from llamaindex_aquila2._messages import plain_prompt, to_runtime_messages
 from llamaindex_aquila2._params import CHAT_KEYWORDS, call_options
 from llamaindex_aquila2._responses import Answer, Stream, whole
+from llamaindex_aquila2._structured import Structured
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Response = TypeVar("Response", ChatResponse, CompletionResponse)
 
 
-class Aquila2(FunctionCalling):
+class Aquila2(Structured):
     """A local Aquila2 model for LlamaIndex.
 
     Constructing reads nothing; the weights load at the first call or by ``warmup()``. Objects for

@@ -31,11 +31,13 @@ class ScriptedEngine(Engine):
     Attributes:
         asked: What was submitted, in order.
         script: What to answer next instead of prose, in order; constraints are not heeded.
+        reason: Why what is scripted ends; by itself unless it says otherwise.
     """
 
     def __init__(self, runtime: Aquila2Runtime, seed: int) -> None:
         self.asked: list[EngineRequest] = []
         self.script: list[str] = []
+        self.reason = FinishReason.STOP
         self._runtime = runtime
         self._ids = itertools.count(1)
         self._random = random.Random(seed)
@@ -54,7 +56,7 @@ class ScriptedEngine(Engine):
         mailbox.start(Started(0, 0.0, 0.0))
         for token_id in itertools.islice(tokens, count):
             mailbox.put(token_id, None)
-        mailbox.finish(Finished(FinishReason.LENGTH if count == most else FinishReason.STOP))
+        mailbox.finish(Finished(FinishReason.LENGTH if count == most else self.reason))
         return handle
 
     def abort(self, request_id: int) -> None:
