@@ -23,7 +23,7 @@ _NOT_HERE: Final = frozenset({"n", "prompt_logprobs"})
 SAMPLING_KEYWORDS: Final = FIELD_NAMES - _NOT_HERE
 # Sampling fields of the constructor; logit_bias has integer keys, which JSON does not keep.
 SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"constraint", "logit_bias"}
-REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
+REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout", "progress"})
 TOOL_KEYWORDS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | set(MAX_TOKENS_ALIASES)
 CHAT_KEYWORDS: Final = CALL_KEYWORDS | TOOL_KEYWORDS
