@@ -111,8 +111,9 @@ class RuntimeLease:
         options = self._open().options
         known = () if options is None else tuple(own for own, _ in options.adapter_pairs)
         if name is not None and options is not None and name not in known:
+            loaded = f"one of {', '.join(map(repr, known))} or None" if known else "None"
             raise InvalidRequestError(
-                f"adapter={name!r:.80} is not among the adapters of the model.",
+                f"adapter={name!r:.80} is not loaded; it must be {loaded}.",
                 parameter="adapter",
                 value=name,
                 hint="Give its directory: adapters={name: directory}.",
