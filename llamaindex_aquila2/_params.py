@@ -23,9 +23,11 @@ _NOT_HERE: Final = frozenset({"n", "prompt_logprobs"})
 SAMPLING_KEYWORDS: Final = FIELD_NAMES - _NOT_HERE
 # Sampling fields of the constructor; logit_bias has integer keys, which JSON does not keep.
 SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"constraint", "logit_bias"}
-REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout", "progress"})
+REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
 TOOL_KEYWORDS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
-CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | set(MAX_TOKENS_ALIASES)
+# The constructor's field of this name hears of loading, a call's of reading its prompt.
+_OF_CALLS: Final = frozenset({"progress"})
+CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | _OF_CALLS | set(MAX_TOKENS_ALIASES)
 CHAT_KEYWORDS: Final = CALL_KEYWORDS | TOOL_KEYWORDS
 
 
@@ -90,7 +92,7 @@ def call_options(
     sampling = {name: value for name, value in defaults.items() if name in SAMPLING_KEYWORDS}
     can_be_none = {"seed", "logprobs"}
     for name, value in asked.items():
-        if name in REQUEST_KEYWORDS:
+        if name in REQUEST_KEYWORDS | _OF_CALLS:
             request[name] = value
         elif name in TOOL_KEYWORDS:
             if value is not None:

@@ -33,7 +33,6 @@ METHODS = (
     "stream_structured_predict",
     "astream_structured_predict",
 )
-PROMPT = PromptTemplate("Name a town near {place}.")
 
 
 class Town(BaseModel):
@@ -84,7 +83,8 @@ def random_class(seed: int) -> type[BaseModel]:
 
 def predict(llm: Aquila2, method: str, cls: type[BaseModel], **kwargs: Any) -> list[Any]:
     """All objects of any of the four methods."""
-    kwargs = {"prompt": PROMPT, "place": "Rome", **kwargs}
+    # A new one each time, because LlamaIndex's own programs leave a parser on it.
+    kwargs = {"prompt": PromptTemplate("Name a town near {place}."), "place": "Rome", **kwargs}
 
     async def apredict() -> list[Any]:
         result = await getattr(llm, method)(cls, **kwargs)

@@ -43,5 +43,5 @@ def test_each_call_and_each_model_may_name_an_adapter(
     )
     assert text_of(ask(second, endpoint, "Hello!")[-1]) == texts["second"]
     assert text_of(ask(second, endpoint, "Hello!", adapter=None)[-1]) == texts[None]
-    with pytest.raises(InvalidRequestError, match="'third' is not among the adapters"):
+    with pytest.raises(InvalidRequestError, match="'first', 'second'"):
         ask(llm, endpoint, "Hello!", adapter="third")

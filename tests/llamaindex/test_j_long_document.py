@@ -18,7 +18,7 @@ from aquila2_runtime import (
     InvalidRequestError,
     Message,
 )
-from llamaindex_aquila2 import DocumentAnswer, LongDocument
+from llamaindex_aquila2.long_document import DocumentAnswer, LongDocument
 from tests.llamaindex.scripted import SENTENCES
 from tests.llamaindex.support import MakeLLM
 
