@@ -57,7 +57,13 @@ class Standard(ChatModelIntegrationTests):
         found = find_demo()
         model = "aquila2-demo" if found == EMBEDDED else str(found)
         # Named, because the second checkpoint is not a released one, whose template is known.
-        return {"model": model, "device": "cpu", "template": "aquila-v1", "max_tokens": 96}
+        return {
+            "model": model,
+            "device": "cpu",
+            "template": "aquila-v1",
+            "max_tokens": 96,
+            "temperature": 0,
+        }
 
     @property
     def structured_output_kwargs(self) -> dict[str, Any]:
