@@ -50,6 +50,9 @@ def _check_rest(fields: Mapping[str, Any]) -> None:
     chats = fields.get("is_chat_model")
     if chats is not None and not isinstance(chats, bool):
         _fail("is_chat_model", chats, "True, False or None")
+    functions = fields.get("is_function_calling_model", False)
+    if not isinstance(functions, bool):
+        _fail("is_function_calling_model", functions, "True or False")
     RequestOptions(
         fit=fields.get("fit"), timeout=fields.get("timeout"), adapter=fields.get("adapter")
     )

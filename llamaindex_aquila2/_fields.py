@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.bridge.pydantic import Field
+from llama_index.core.llms.function_calling import FunctionCallingLLM
 
-from llamaindex_aquila2._tools import NoTools
 
-
-class Fields(NoTools):
+class Fields(FunctionCallingLLM):
     """The fields of an Aquila2 model, beside those of LlamaIndex's ``LLM``.
 
     Attributes:
@@ -27,6 +26,8 @@ class Fields(NoTools):
         timeout: Seconds a call may take; None for no limit.
         is_chat_model: Whether there is a chat template to use. None decides by the released
             checkpoint: False for the base models, True for everything else.
+        is_function_calling_model: What LlamaIndex's metadata say, by which agents and programs
+            choose their way. Aquila2 was not trained for tools, hence False; they work either way.
         system_prompt: Goes before the system messages of every conversation.
     """
 
@@ -76,3 +77,4 @@ class Fields(NoTools):
     fit: str | None = None
     timeout: float | None = None
     is_chat_model: bool | None = None
+    is_function_calling_model: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -17,7 +16,8 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from aquila2_runtime import InvalidPromptError, Message, UnsupportedContentError
+from aquila2_runtime import InvalidPromptError, Message, ToolCall, UnsupportedContentError
+from llamaindex_aquila2._tool_calls import read_call
 
 # LlamaIndex's roles by the runtime's four.
 ROLES: Final = {
@@ -60,7 +60,8 @@ def to_runtime_messages(
     """Convert a conversation; all its system messages become one, at its head.
 
     Args:
-        messages: The turns, oldest first. ``additional_kwargs`` never reach the model.
+        messages: The turns, oldest first. ``additional_kwargs`` never reach the
+            model; a ``tool_call_id`` finds the name of the tool that answered.
         system_prompt: Put before the system messages, unless one of them is this very text
             already (``LLM.predict`` adds it by itself).
 
@@ -71,12 +72,13 @@ def to_runtime_messages(
     check_conversation(messages)
     system: list[str] = []
     turns: list[Message] = []
+    names: dict[str, str] = {}
     for index, message in enumerate(messages):
-        role, text = ROLES[message.role], message_text(message, index)
+        role, (text, calls) = ROLES[message.role], _read(message, index)
         if role == "system":
             system.append(text)
         else:
-            turns.append(Message(role, text))
+            turns.append(_turn(role, message, text, calls, names))
     if system_prompt and system_prompt not in system:
         system.insert(0, system_prompt)
     # A model without a word to answer is the runtime's to refuse; an empty system turn is nobody's.
@@ -84,22 +86,29 @@ def to_runtime_messages(
     return [Message("system", merged), *turns] if merged else turns
 
 
-def message_text(message: ChatMessage, index: int = 0) -> str:
-    """Return a message's text; blocks are joined by a line break, as ``content`` does.
+def _read(message: ChatMessage, index: int) -> tuple[str, list[ToolCall]]:
+    """Return a message's text and the calls in it; blocks are joined by a line break.
 
-    Args:
-        message: Any message.
-        index: Its place in the conversation, for errors.
+    Only the assistant calls; what looks like a call elsewhere is text, and so is a call whose
+    arguments are no JSON object.
 
     Raises:
         UnsupportedContentError: A block is not text; nothing it points to is opened.
     """
+    calling = ROLES[message.role] == "assistant"
     pieces: list[str] = []
+    calls: list[ToolCall] = []
     for position, block in enumerate(message.blocks):
         if isinstance(block, TextBlock):
             pieces.append(block.text)
         elif isinstance(block, ToolCallBlock):
-            pieces.append(_tool_call_text(block))
+            call = read_call(block)
+            if call is None:
+                pieces.append(f"{block.tool_name}({block.tool_kwargs})")
+            elif calling:
+                calls.append(call)
+            else:
+                pieces.append(call.text)
         elif isinstance(block, CitableBlock):
             pieces.extend(_inner_text(inner, index, position) for inner in block.content)
         elif isinstance(block, CitationBlock):
@@ -108,7 +117,21 @@ def message_text(message: ChatMessage, index: int = 0) -> str:
             continue
         else:
             _unsupported(block, index, position)
-    return "\n".join(pieces)
+    return "\n".join(pieces), calls
+
+
+def _turn(
+    role: str, message: ChatMessage, text: str, calls: list[ToolCall], names: dict[str, str]
+) -> Message:
+    """One turn; a tool's result gets the tool's name from the call that it answers."""
+    for block in message.blocks:
+        if isinstance(block, ToolCallBlock) and block.tool_call_id:
+            names[block.tool_call_id] = block.tool_name
+    if role != "tool":
+        return Message(role, text, tool_calls=tuple(calls))
+    call_id = message.additional_kwargs.get("tool_call_id")
+    call_id = call_id if isinstance(call_id, str) else None
+    return Message(role, text, name=names.get(call_id or ""), tool_call_id=call_id)
 
 
 def plain_prompt(messages: Sequence[ChatMessage]) -> str:
@@ -121,20 +144,12 @@ def plain_prompt(messages: Sequence[ChatMessage]) -> str:
         InvalidPromptError: The messages cannot be written as text.
     """
     converted = to_runtime_messages(messages)
-    lines = [f"{message.role}: {message.content}" for message in converted]
+    lines: list[str] = []
+    for message in converted:
+        lines += [f"{message.role}: {message.content}", *(call.text for call in message.tool_calls)]
     if converted and converted[-1].role == "assistant":
         return "\n".join(lines)
     return "\n".join([*lines, "assistant:"])
-
-
-def _tool_call_text(block: ToolCallBlock) -> str:
-    arguments = block.tool_kwargs
-    if not isinstance(arguments, str):
-        try:
-            arguments = json.dumps(arguments, ensure_ascii=False)
-        except (TypeError, ValueError):
-            arguments = str(arguments)
-    return f"{block.tool_name}({arguments})"
 
 
 def _inner_text(block: object, index: int, position: int) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aquila2_runtime import InvalidSamplingParamsError, SamplingParams
 from aquila2_runtime.keywords import reject_unknown
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
+from llamaindex_aquila2._tools import runtime_choice, runtime_tools
 
 # Tokens of an answer when nobody says: at most this, and at most this share of the context.
 DEFAULT_MAX_TOKENS: Final = 512
@@ -23,7 +24,11 @@ SAMPLING_KEYWORDS: Final = FIELD_NAMES - _NOT_HERE
 # Sampling fields of the constructor; logit_bias has integer keys, which JSON does not keep.
 SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"constraint", "logit_bias"}
 REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
-CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | set(MAX_TOKENS_ALIASES)
+TOOL_KEYWORDS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+# The constructor's field of this name hears of loading, a call's of reading its prompt.
+_OF_CALLS: Final = frozenset({"progress"})
+CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | _OF_CALLS | set(MAX_TOKENS_ALIASES)
+CHAT_KEYWORDS: Final = CALL_KEYWORDS | TOOL_KEYWORDS
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +37,7 @@ class CallOptions:
 
     Attributes:
         params: How to choose tokens and when to stop; ``max_tokens`` as asked for, None if not.
-        request: ``fit``, ``cache_salt``, ``timeout`` and ``adapter``, those that are set.
+        request: The runtime's keywords beside ``params``, those that are set.
         fit_is_default: Whether ``fit`` comes from the constructor.
     """
 
@@ -63,7 +68,9 @@ def unalias(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return plain
 
 
-def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallOptions:
+def call_options(
+    defaults: Mapping[str, Any], given: Mapping[str, Any], known: frozenset[str] = CALL_KEYWORDS
+) -> CallOptions:
     """Lay a call's keywords over the constructor's.
 
     A keyword given as None takes the constructor's value, except ``seed``, ``timeout``, ``fit``,
@@ -73,19 +80,23 @@ def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallO
     Args:
         defaults: The constructor's sampling fields, ``adapter``, ``fit`` and ``timeout``.
         given: The keywords of the call.
+        known: Those that there are.
 
     Raises:
         UnknownParameterError: A keyword does not exist; the nearest one is suggested.
         InvalidRequestError: A value has a wrong type or lies outside its range.
     """
-    reject_unknown(given, CALL_KEYWORDS, "Aquila2")
+    reject_unknown(given, known, "Aquila2")
     asked = unalias(given, "The call")
     request = {name: value for name, value in defaults.items() if name in REQUEST_KEYWORDS}
     sampling = {name: value for name, value in defaults.items() if name in SAMPLING_KEYWORDS}
     can_be_none = {"seed", "logprobs"}
     for name, value in asked.items():
-        if name in REQUEST_KEYWORDS:
+        if name in REQUEST_KEYWORDS | _OF_CALLS:
             request[name] = value
+        elif name in TOOL_KEYWORDS:
+            if value is not None:
+                request[name] = _TOOL_READERS.get(name, _as_it_is)(value)
         elif value is not None or name in can_be_none:
             sampling[name] = value
     for name in ("stop", "stop_token_ids"):
@@ -99,6 +110,16 @@ def call_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> CallO
         request=request,
         fit_is_default="fit" not in given,
     )
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+_TOOL_READERS: Final[dict[str, Callable[[object], object]]] = {
+    "tools": runtime_tools,
+    "tool_choice": runtime_choice,
+}
 
 
 def default_limit(max_model_len: int) -> int:

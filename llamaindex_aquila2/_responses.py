@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import (
-    ChatMessage,
     ChatResponse,
     CompletionResponse,
     LogProb,
-    MessageRole,
+    ToolCallBlock,
 )
 
 from aquila2_runtime import Delta, FinishReason, RequestOutput, Timings, TokenLogprob, Usage
+from llamaindex_aquila2._tool_calls import CallStream, answer_message, call_blocks
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +22,12 @@ class Answer:
     """An answer so far, the same for chat and completion, whole and streamed.
 
     Attributes:
-        text: All text so far.
+        text: All text so far that is no tool call.
         delta: New text; None for a whole answer.
         raw: What ``response.raw`` holds. Token counters read ``raw["usage"]``.
         usage: Counts, empty before the end.
         logprobs: One list per new token when asked for.
+        calls: The tool calls so far.
     """
 
     text: str
@@ -34,11 +35,12 @@ class Answer:
     raw: dict[str, Any]
     usage: dict[str, int]
     logprobs: list[list[LogProb]] | None
+    calls: Sequence[ToolCallBlock] = ()
 
     def chat(self) -> ChatResponse:
         """As a chat response."""
         return ChatResponse(
-            message=ChatMessage(role=MessageRole.ASSISTANT, content=self.text),
+            message=answer_message(self.text, self.calls),
             delta=self.delta,
             raw=self.raw,
             logprobs=self.logprobs,
@@ -60,14 +62,19 @@ def whole(output: RequestOutput) -> Answer:
     """Describe a whole answer."""
     usage = _usage(output.usage)
     raw = _raw(
-        output.model, output.finish_reason, output.stop_reason, output.timings, output.notices
+        output.model,
+        output.finish_reason,
+        output.stop_reason,
+        output.timings,
+        [*output.notices, *(_left_out(bad.error) for bad in output.invalid_tool_calls)],
     )
     return Answer(
-        text=output.text,
+        text=output.content,
         delta=None,
         raw={**raw, "usage": dict(usage)},
         usage=usage,
         logprobs=_logprobs(output.logprobs),
+        calls=call_blocks(output.tool_calls),
     )
 
 
@@ -81,25 +88,31 @@ class Stream:
     def __init__(self, model: str) -> None:
         self._model = model
         self._pieces: list[str] = []
+        self._calls = CallStream()
 
     def add(self, delta: Delta) -> Answer:
         """Take one delta."""
-        self._pieces.append(delta.text)
+        self._pieces.append(delta.content)
+        self._calls.add(delta.tool_calls)
         # Joined once per delta: LlamaIndex wants the text so far in every chunk.
         self._pieces[:] = ["".join(self._pieces)]
         raw = _raw(
             self._model, delta.finish_reason, delta.stop_reason, delta.timings, delta.notices
         )
         usage: dict[str, int] = {}
+        calls = self._calls.blocks(ended=delta.finish_reason is not None)
+        if len(calls) < self._calls.begun:
+            raw["notices"].append(_left_out("The call is incomplete."))
         if delta.usage is not None:
             usage = _usage(delta.usage)
             raw["usage"] = dict(usage)
         return Answer(
             text=self._pieces[0],
-            delta=delta.text,
+            delta=delta.content,
             raw=raw,
             usage=usage,
             logprobs=_logprobs(delta.logprobs),
+            calls=calls,
         )
 
 
@@ -117,6 +130,10 @@ def _raw(
         "timings": None if timings is None else dataclasses.asdict(timings),
         "notices": list(notices),
     }
+
+
+def _left_out(error: str) -> str:
+    return f"A tool call is left out: {error}"
 
 
 def _usage(usage: Usage) -> dict[str, int]:

@@ -118,7 +118,12 @@ class Specified(Fields):
         ``context_window`` is the model's length less what the template and the system prompt
         take, because LlamaIndex plans with the text alone. ``runtime.info`` has the whole length.
         """
-        key = (self.system_prompt, self.max_tokens, self.is_chat_model)
+        key = (
+            self.system_prompt,
+            self.max_tokens,
+            self.is_chat_model,
+            self.is_function_calling_model,
+        )
         if self._metadata is None or self._metadata[0] != key:
             self._metadata = (key, self._find_metadata())
         return self._metadata[1]
@@ -267,7 +272,7 @@ class Specified(Fields):
             context_window=max(1, facts.max_model_len - taken),
             num_output=self.max_tokens or default_limit(facts.max_model_len),
             is_chat_model=chats,
-            is_function_calling_model=False,
+            is_function_calling_model=self.is_function_calling_model,
             model_name=facts.model,
         )
 

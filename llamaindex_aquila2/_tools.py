@@ -1,53 +1,132 @@
-"""NoTools: LlamaIndex's tool methods, refused clearly. It knows no messages and no runtime."""
+"""Tools and tool choices in LlamaIndex's words as the runtime's. It calls no tool, knows no model.
+
+They travel through the endpoints in OpenAI's form, which events, caches and tracers can read.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
 
-from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.tools import BaseTool
+
+from aquila2_runtime import InvalidPromptError, InvalidRequestError, Tool
+from aquila2_runtime.shown import shown
+
+# Words of other providers for the runtime's three.
+_CHOICES: Final[dict[object, str]] = {
+    "auto": "auto",
+    "any": "any",
+    "required": "any",
+    True: "any",
+    "none": "none",
+    False: "none",
+}
+_SAY_NOTHING: Final = frozenset({"type", "title", "description"})
 
 
-class NoTools(FunctionCallingLLM):
-    """A FunctionCallingLLM that does not call functions.
+def openai_tools(tools: object) -> list[dict[str, Any]]:
+    """Return tools in OpenAI's form.
 
-    Aquila2 was not trained for tools. LlamaIndex's own fallback for such models,
-    ``predict_and_call``, fails inside with an unrelated error, so it is refused here too.
+    Args:
+        tools: LlamaIndex tools, or dicts in OpenAI's form.
+
+    Raises:
+        InvalidPromptError: They are no list, or one of them is no tool.
     """
-
-    def _prepare_chat_with_tools(
-        self, *args: Any, tool_required: bool = False, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Refuse; ``tool_required`` is named because LlamaIndex looks for it."""
-        _refuse("chat_with_tools")
-
-    def predict_and_call(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: see the class.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        _refuse("predict_and_call")
-
-    async def apredict_and_call(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: see the class.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        _refuse("apredict_and_call")
-
-    def get_tool_calls_from_response(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: see the class.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        _refuse("get_tool_calls_from_response")
+    if isinstance(tools, (str, Mapping)) or not isinstance(tools, Sequence):
+        _refuse(f"tools={shown(tools)} is not valid; it must be a list of tools.", tools)
+    return [_openai_tool(tool, place) for place, tool in enumerate(tools)]
 
 
-def _refuse(method: str) -> NoReturn:
-    msg = (
-        f"{method} is not supported: Aquila2 was not trained for tools. Use a ReActAgent, which "
-        "works by text (give the model stop=['Observation:']), or structured_predict."
+def runtime_tools(tools: object) -> list[Tool]:
+    """Return tools as the runtime's.
+
+    Args:
+        tools: LlamaIndex tools, or dicts in OpenAI's form.
+
+    Raises:
+        InvalidPromptError: They are no list, or a tool's name or schema is malformed.
+        InvalidConstraintError: A tool's schema is too large.
+    """
+    made = []
+    for tool in openai_tools(tools):
+        function = tool["function"]
+        schema = function.get("parameters")
+        # A tool without arguments may say {} or {"type": "object"}: then it takes none.
+        if isinstance(schema, Mapping) and not any(
+            value for name, value in schema.items() if name not in _SAY_NOTHING
+        ):
+            schema = None
+        made.append(Tool(function.get("name"), function.get("description") or "", schema))
+    return made
+
+
+def runtime_choice(choice: object) -> str | None:
+    """Return a choice in any provider's words as the runtime's; None stays None.
+
+    Args:
+        choice: "auto", "any", "required", True, "none", False, a tool's name, or a dict that names
+            a tool as OpenAI's does.
+
+    Raises:
+        InvalidPromptError: It is none of these.
+    """
+    said = choice
+    if isinstance(choice, Mapping):
+        function = choice.get("function")
+        named = function.get("name") if isinstance(function, Mapping) else choice.get("name")
+        said = choice.get("type") if named is None else named
+    if said is None:
+        return None
+    if isinstance(said, (str, bool)):
+        # Any other word is a tool's name, which the runtime looks for among the tools.
+        found = _CHOICES.get(said, said)
+        if isinstance(found, str):
+            return found
+    raise InvalidPromptError(
+        f"tool_choice={shown(choice)} is not valid; it must be 'auto', 'any', 'required', True, "
+        "'none' or a tool's name.",
+        parameter="tool_choice",
+        value=choice,
     )
-    raise NotImplementedError(msg)
+
+
+def required_choice(choice: object, required: bool) -> str | None:
+    """Return a choice that heeds ``tool_required``, LlamaIndex's word for "any".
+
+    Raises:
+        InvalidRequestError: A call is both required and forbidden.
+    """
+    found = runtime_choice(choice)
+    if not required or found not in (None, "auto", "none"):
+        return found
+    if found == "none":
+        raise InvalidRequestError(
+            "tool_required=True cannot be used with tool_choice='none'.",
+            parameter="tool_required",
+            value=True,
+        )
+    return "any"
+
+
+def _openai_tool(tool: object, place: int) -> dict[str, Any]:
+    if isinstance(tool, BaseTool):
+        about = tool.metadata
+        function = {
+            "name": about.name,
+            "description": about.description or "",
+            "parameters": about.get_parameters_dict(),
+        }
+        return {"type": "function", "function": function}
+    if isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping):
+        return dict(tool)
+    _refuse(
+        f"tools[{place}] is of the type {type(tool).__name__}; it must be a LlamaIndex tool, or a "
+        "dict in OpenAI's form.",
+        tool,
+    )
+
+
+def _refuse(message: str, value: object) -> NoReturn:
+    raise InvalidPromptError(message, parameter="tools", value=value)

@@ -23,9 +23,9 @@ from aquila2_runtime.shown import shown
 from llamaindex_aquila2._calls import Call
 from llamaindex_aquila2._endpoints import chat_endpoint, completion_endpoint
 from llamaindex_aquila2._messages import plain_prompt, to_runtime_messages
-from llamaindex_aquila2._params import call_options
+from llamaindex_aquila2._params import CHAT_KEYWORDS, call_options
 from llamaindex_aquila2._responses import Answer, Stream, whole
-from llamaindex_aquila2._spec import Specified
+from llamaindex_aquila2._structured import Structured
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Response = TypeVar("Response", ChatResponse, CompletionResponse)
 
 
-class Aquila2(Specified):
+class Aquila2(Structured):
     """A local Aquila2 model for LlamaIndex.
 
     Constructing reads nothing; the weights load at the first call or by ``warmup()``. Objects for
@@ -61,8 +61,10 @@ class Aquila2(Specified):
     Every endpoint takes ``max_tokens`` (or ``max_new_tokens``), ``temperature``, ``top_p``,
     ``top_k``, ``min_p``, ``repetition_penalty``, ``presence_penalty``, ``frequency_penalty``,
     ``seed``, ``stop`` (added to the constructor's), ``logprobs`` and the other fields of
-    ``SamplingParams``, and ``fit``, ``cache_salt``, ``timeout`` and ``adapter``. An unknown
-    keyword raises ``UnknownParameterError``. ``response.raw`` holds ``usage``, ``finish_reason``,
+    ``SamplingParams``, and ``fit``, ``cache_salt``, ``timeout``, ``adapter`` and ``progress`` (a
+    function that is told how much of a long prompt is read); ``chat`` and its kin also ``tools``,
+    ``tool_choice`` and ``parallel_tool_calls``. An unknown keyword raises
+    ``UnknownParameterError``. ``response.raw`` holds ``usage``, ``finish_reason``,
     ``stop_reason``, ``model``, ``timings`` and ``notices``; in a stream the last chunk does.
     """
 
@@ -156,7 +158,7 @@ class Aquila2(Specified):
         return await asyncio.to_thread(self._ready, make, *args)
 
     def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:
-        options = call_options(self._call_defaults(), kwargs)
+        options = call_options(self._call_defaults(), kwargs, CHAT_KEYWORDS)
         self._lease.check_adapter(options.request.get("adapter"))
         # Converted in any case: what is wrong with the messages is said before anything loads.
         converted = to_runtime_messages(messages, self.system_prompt)

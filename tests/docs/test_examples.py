@@ -85,6 +85,20 @@ def test_the_agent_ends_every_question_with_an_answer(printed: str) -> None:
     assert re.search(r"^> Add 12 and 30\.\n(.*\n)*?  ai: .+", printed, re.MULTILINE), printed
 
 
+@pytest.mark.parametrize("printed", ["llamaindex_long_document.py"], indirect=True)
+def test_a_document_is_read_once_for_all_questions(printed: str) -> None:
+    assert re.search(r"head librarian\?\n +Maria Silva\n", printed), printed
+    assert re.search(r"馆长是谁？\n +李文静\n", printed), printed
+    for name in ("library_en", "library_zh"):
+        length = re.search(rf"{name}\.txt: (\d+) tokens", printed)
+        assert length is not None, printed
+        second = printed[length.end() :].split("> ")[2]
+        cached = re.search(r"tokens, (\d+) of them cached", second)
+        assert cached is not None and int(cached[1]) > int(length[1]) - 32, printed
+    assert re.search(r"director of the museum\?\n +Helen Baker\n", printed), printed
+    assert re.search(r"密码是什么？\n +TQ-5521\n.*\n +page \d+, characters \d+", printed), printed
+
+
 def test_every_example_is_tested_and_takes_a_real_model() -> None:
     source = Path(__file__).read_text("utf-8")
     for name in EXAMPLES:

@@ -30,10 +30,15 @@ class ScriptedEngine(Engine):
 
     Attributes:
         asked: What was submitted, in order.
+        script: What to answer next instead of prose, in order; constraints are not heeded.
+        reason: Why what is scripted ends; by itself unless it says otherwise.
     """
 
     def __init__(self, runtime: Aquila2Runtime, seed: int) -> None:
         self.asked: list[EngineRequest] = []
+        self.script: list[str] = []
+        self.reason = FinishReason.STOP
+        self._runtime = runtime
         self._ids = itertools.count(1)
         self._random = random.Random(seed)
         self._prose = [runtime.tokenizer.encode_ordinary(text) for text in SENTENCES]
@@ -45,10 +50,13 @@ class ScriptedEngine(Engine):
         most = request.max_tokens
         count = most if self._random.random() < 0.5 else self._random.randint(1, most)
         tokens = itertools.cycle(self._random.choice(self._prose))
+        if self.script:
+            spelt = self._runtime.tokenizer.encode_ordinary(self.script.pop(0))
+            tokens, count = iter(spelt), len(spelt)
         mailbox.start(Started(0, 0.0, 0.0))
         for token_id in itertools.islice(tokens, count):
             mailbox.put(token_id, None)
-        mailbox.finish(Finished(FinishReason.LENGTH if count == most else FinishReason.STOP))
+        mailbox.finish(Finished(FinishReason.LENGTH if count == most else self.reason))
         return handle
 
     def abort(self, request_id: int) -> None:

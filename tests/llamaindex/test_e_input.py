@@ -29,6 +29,7 @@ from aquila2_runtime import (
     InvalidRequestError,
     InvalidSamplingParamsError,
     Message,
+    ToolCall,
     UnknownParameterError,
     UnsupportedContentError,
 )
@@ -102,7 +103,11 @@ class TestEMessages:
             ],
         )
         (converted,) = to_runtime_messages([message])
-        assert converted.content == 'One\nTwo\nadd({"城": 1})\nThree'
+        assert converted.content == "One\nTwo\nThree"
+        assert converted.tool_calls == (ToolCall("add", {"城": 1}),)
+        assert plain_prompt([message]).endswith(
+            'Three\n<tool_call>{"name": "add", "arguments": {"城": 1}}</tool_call>'
+        )
 
     def test_additional_kwargs_stay_out_of_the_prompt(
         self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime
@@ -280,6 +285,11 @@ class TestEKeywords:
             ({"system_prompt": 7}, InvalidRequestError, "system_prompt"),
             ({"messages_to_prompt": "x"}, InvalidRequestError, "messages_to_prompt"),
             ({"is_chat_model": "no"}, InvalidRequestError, "is_chat_model"),
+            (
+                {"is_function_calling_model": 1},
+                InvalidRequestError,
+                "is_function_calling_model",
+            ),
             ({"fit": "longest"}, InvalidRequestError, "fit"),
             ({"timeout": -1}, InvalidRequestError, "timeout"),
         ],
