@@ -187,7 +187,9 @@ def truncated(
     before = kept.cumsum(dim=-1) - kept
     # A token stays while those likelier than it have not reached top_p; so the first always stays.
     keep = before < (top_p * most)[:, None]
-    sure = (keep == (before < (top_p * least)[:, None])).all(dim=-1) | (top_p == 1.0)
+    sure = (keep == (before < (top_p * least)[:, None])).all(dim=-1)
+    # Candidates fewer than top-k leaves are not the mass that its top-p is a share of.
+    sure = (sure & ((limits <= count) | (limits >= width))) | (top_p == 1.0)
     keep |= (top_p == 1.0)[:, None]
     keep &= kept >= min_p[:, None] * kept[:, :1]
     kept = kept * keep

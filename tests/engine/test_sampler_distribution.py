@@ -130,6 +130,15 @@ def test_supports_equal_brute_force(
         assert fewest <= found <= most
 
 
+def test_top_k_past_the_first_candidates_with_top_p_keeps_what_brute_force_keeps() -> None:
+    """R4: a top-k between the first look and the second is a share of all that it left, too."""
+    scores = torch.randn(4_000, generator=torch.Generator().manual_seed(0)) * 3
+    fields: dict[str, object] = {"top_k": truncation.PREFILTER // 2, "top_p": 0.9}
+    expected = probabilities(scores.tolist(), SamplingParams.from_kwargs(**fields))
+    assert sum(p > 0 for p in expected) < truncation.PREFILTER // 4
+    assert support(scores, fields) == {place for place, p in enumerate(expected) if p > 0}
+
+
 def test_top_k_past_the_prefilter_with_top_p_keeps_what_brute_force_keeps() -> None:
     """R4: top-p is a share of all that top-k left, not of the prefilter's candidates."""
     scores = torch.randn(4_000, generator=torch.Generator().manual_seed(0))
