@@ -11,7 +11,7 @@ from aquila2_runtime.errors import InvalidLoadOptionError, TokenizerError
 from aquila2_runtime.info import RuntimeInfo
 from aquila2_runtime.loading import cache_bytes, load_model
 from aquila2_runtime.lora_adapters import check_adapters, request_keys
-from aquila2_runtime.placement import BLOCK_SIZE, type_name
+from aquila2_runtime.placement import BLOCK_SIZE, type_name, with_stored_form
 from aquila2_runtime.prompts import PromptMaker
 from aquila2_runtime.registry import Use
 from aquila2_runtime.templates import get_template
@@ -42,6 +42,7 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         progress=options.progress,
     )
     config = read_config(resolved.path)
+    options = with_stored_form(options, config)
     max_model_len = _max_model_len(options, config)
     tokenizer = Aquila2Tokenizer.load(
         resolved.path,
@@ -109,6 +110,8 @@ def _info(
     if config.packing is not None:
         held = options.quantization or type_name(placement.dtype)
         reasons["quantization"] = f"{config.packing.label} weights were unpacked into {held}"
+    if config.prequantized is not None:
+        reasons["quantization"] = f"the files hold {config.prequantized.label} weights"
     reasons["template"] = (
         "asked for"
         if options.template

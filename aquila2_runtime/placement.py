@@ -12,6 +12,7 @@ from aquila2_runtime.checkpoint.memory import (
     estimate_memory,
     kv_token_bytes,
 )
+from aquila2_runtime.checkpoint.prequantized import settle_form
 from aquila2_runtime.engine.attention.select import choose_attention
 from aquila2_runtime.engine.linear import packing_of
 from aquila2_runtime.engine.static_step import bucket_sizes
@@ -66,6 +67,18 @@ class Placement:
     reasons: dict[str, str]
 
 
+def with_stored_form(options: LoadOptions, config: ModelConfig) -> LoadOptions:
+    """The options, with the quantization that the files have where bitsandbytes packed them.
+
+    Raises:
+        InvalidLoadOptionError: Another one was asked for, or an adapter is to be merged into it.
+    """
+    form = settle_form(config.prequantized, options.quantization, options.merge_adapter)
+    if form == options.quantization:
+        return options
+    return dataclasses.replace(options, quantization=form)
+
+
 def choose(options: LoadOptions, config: ModelConfig) -> Placement:
     """Settle device and types.
 
@@ -75,7 +88,7 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
     reasons: dict[str, str] = {}
     device, reasons["device"] = _device(options.device)
     dtype, reasons["dtype"] = _dtype(options, config, device)
-    reasons["weights"] = _layout(options, device, dtype)
+    reasons["weights"] = _layout(options, config, device, dtype)
     kv_dtype, reasons["kv_cache_dtype"] = _kv_dtype(options, device, dtype)
     attention, reasons["attention"] = choose_attention(
         options.attention,
@@ -230,10 +243,13 @@ def _dtype(
     )
 
 
-def _layout(options: LoadOptions, device: torch.device, dtype: torch.dtype) -> str:
+def _layout(
+    options: LoadOptions, config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> str:
     """In which form the projections' weights are held, and why."""
     if options.quantization is not None:
-        return f"{options.quantization}, asked for"
+        stored = config.prequantized is not None
+        return f"{options.quantization}, " + ("as it is stored" if stored else "asked for")
     if device.type != "cpu":
         return "plain, as CUDA's products read them"
     obstacle = packing_of(dtype)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from aquila2_runtime.checkpoint.packing import PER_WORD, Packing, read_packing
+from aquila2_runtime.checkpoint.prequantized import Prequantized, read_prequantized
 from aquila2_runtime.checkpoint.rope import context_length, read_rope
 from aquila2_runtime.checkpoint.strict_json import read_json_object
 from aquila2_runtime.errors import ConfigError
@@ -59,7 +60,8 @@ class ModelConfig:
         pad_token_id: Padding token, or None.
         torch_dtype: "float16", "bfloat16" or "float32", as the file declares.
         tie_word_embeddings: Whether the head is the embedding.
-        packing: How 4-bit weights are stored; None when they are not packed.
+        packing: How 4-bit weights are stored (GPTQ, AWQ); None when they are not packed.
+        prequantized: How bitsandbytes packed the weights; None when it did not.
         raw: The file as it stands.
     """
 
@@ -80,6 +82,7 @@ class ModelConfig:
     torch_dtype: str
     tie_word_embeddings: bool
     packing: Packing | None = None
+    prequantized: Prequantized | None = None
     raw: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -164,6 +167,7 @@ def parse_config(raw: dict[str, Any], path: Path | None = None) -> ModelConfig:
         torch_dtype=_dtype(raw),
         tie_word_embeddings=_flag(raw, "tie_word_embeddings"),
         packing=read_packing(raw, path),
+        prequantized=read_prequantized(raw),
         raw=raw,
     )
     _check_packing(config)

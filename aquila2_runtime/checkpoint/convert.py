@@ -1,37 +1,39 @@
-"""Converting a checkpoint's weights into safetensors of another type, once and for good.
+"""Converting a checkpoint's weights into safetensors of another form, once and for good.
 
-The released 7B chat models are pickles of 32-bit numbers, twice the size they are used in. Tensors
-are read, converted and written one at a time, and compared with the written file afterwards. The
-result appears under its name only when all of it is there and verified.
+The released 7B chat models are pickles of 32-bit numbers, twice the size they are used in, and
+packing weights takes longer than reading packed ones. Tensors are read, converted and written one
+at a time, and the written file is read and compared afterwards. The result appears under its name
+only when all of it is there and verified.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import math
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
-from aquila2_runtime.checkpoint.shard_writer import index_of, item_bytes, split, write_shard
-from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
+from aquila2_runtime.checkpoint.rewriting import Rewriter
+from aquila2_runtime.checkpoint.shard_writer import digests_of, index_of, split, write_shard
+from aquila2_runtime.checkpoint.verify import verify_weights
 from aquila2_runtime.errors import ConfigError, InvalidLoadOptionError, WeightsError
 
 if TYPE_CHECKING:
-    import torch
-
     from aquila2_runtime.checkpoint.hub_files import Progress
 
+QUANTIZATIONS: Final = ("nf4", "int8")
 DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 SHARD_BYTES: Final = 5_000_000_000
-# Small files that belong to a checkpoint: settings, tokenizer, licence, card. Never code.
+# Small files that belong to a checkpoint: settings, tokenizer, licence, card. Never code, nor what
+# says how the old files were packed.
 _COPIED: Final = re.compile(
-    r"(?!pytorch_model|model\.safetensors|adapter_|tf_|flax_)[\w.-]+\.json"
+    r"(?!pytorch_model|model\.safetensors|adapter_|tf_|flax_|quantize_config|quant_config)"
+    r"[\w.-]+\.json"
     r"|merges\.txt|tokenizer\.model|(LICEN[CS]E|NOTICE|README)[\w.-]*",
     re.ASCII | re.IGNORECASE,
 )
@@ -44,7 +46,8 @@ class Converted:
 
     Attributes:
         path: The new checkpoint.
-        dtype: Type of its weights.
+        dtype: Type of its weights, of those that are not packed.
+        quantization: How the layers' projections are packed: "nf4", "int8" or None.
         files: Its weight files.
         num_bytes: Bytes of its tensors.
         source_bytes: Bytes of the source's.
@@ -52,6 +55,7 @@ class Converted:
 
     path: Path
     dtype: str
+    quantization: str | None
     files: tuple[str, ...]
     num_bytes: int
     source_bytes: int
@@ -62,6 +66,7 @@ def convert_checkpoint(
     destination: Path,
     *,
     dtype: str = "auto",
+    quantization: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     allow_pickle: bool = True,
     progress: Progress | None = None,
@@ -69,34 +74,43 @@ def convert_checkpoint(
     """Write a checkpoint's weights anew as safetensors.
 
     ``config.json`` is written with the new type and without ``auto_map``, whose code is not
-    copied; tokenizer, licence and card are copied as they are.
+    copied; tokenizer, licence and card are copied as they are. 4-bit weights of GPTQ and AWQ are
+    unpacked. Packed weights are written as transformers writes them, which can read them too.
 
     Args:
         source: The checkpoint's directory; only read.
         destination: The new directory; it must not exist.
         dtype: "float16", "bfloat16" or "float32"; "auto" is the type that config.json declares if
             that has 16 bits, else bfloat16.
+        quantization: "nf4" or "int8" packs the layers' projections by bitsandbytes; None does not.
         shard_bytes: Largest size of a file.
         allow_pickle: Whether ``.bin`` shards may be opened (by the restricted unpickler).
         progress: Called with "converting", bytes read and bytes in all.
 
     Raises:
-        InvalidLoadOptionError: The destination exists, or its disk is too small.
+        InvalidLoadOptionError: The destination exists, its disk is too small, or an unknown form.
+        MissingDependencyError: bitsandbytes is not installed.
         CheckpointError: A file of the source is wrong, or a number does not fit the new type.
     """
     config = read_config(source)
-    if config.packing is not None:
+    if config.prequantized is not None:
         raise ConfigError(
-            f"{source.name} holds {config.packing.label} weights, which are not converted.",
+            f"{source.name} holds {config.prequantized.label} weights, which are not converted.",
             parameter="quantization_config",
-            value=config.packing.method,
+            value=config.prequantized.method,
             hint="Convert the unquantized checkpoint; this one loads as it is.",
         )
+    if quantization is not None and quantization not in QUANTIZATIONS:
+        _refuse(
+            "quantization", quantization, f"quantization={quantization!r:.60} is not known",
+            f"Known: {', '.join(QUANTIZATIONS)}.",
+        )  # fmt: skip
     files = verify_weights(source, config, allow_pickle=allow_pickle)
     chosen = _dtype(dtype, config)
     if destination.exists() or destination.is_symlink():
         _refuse("destination", destination, f"{destination} exists", "Name a new directory.")
-    total = sum(math.prod(info.shape) for info in files.tensors.values()) * item_bytes(chosen)
+    rewriter = Rewriter(files, config, chosen, quantization)
+    total = sum(_written_bytes(rewriter, name) for _, name, _ in rewriter.weights())
     copied = [
         file
         for file in sorted(source.iterdir())
@@ -108,10 +122,10 @@ def convert_checkpoint(
         tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent)
     )
     try:
-        names = _write_weights(files, partial, chosen, shard_bytes, progress)
+        names = _write_weights(rewriter, partial, shard_bytes, files.num_bytes, progress)
         for file in copied:
             shutil.copyfile(file, partial / file.name)
-        _write_config(config, partial, chosen)
+        _write_config(config, partial, chosen, rewriter)
         verify_weights(partial, read_config(partial), allow_pickle=False)
         partial.chmod(0o755)
         if destination.exists():
@@ -120,7 +134,7 @@ def convert_checkpoint(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return Converted(destination, chosen, tuple(names), total, files.num_bytes)
+    return Converted(destination, chosen, quantization, tuple(names), total, files.num_bytes)
 
 
 def _dtype(asked: str, config: ModelConfig) -> str:
@@ -152,98 +166,68 @@ def _check_room(destination: Path, needed: int) -> None:
 
 
 def _write_weights(
-    files: WeightFiles,
-    folder: Path,
-    dtype: str,
-    shard_bytes: int,
-    progress: Progress | None,
+    rewriter: Rewriter, folder: Path, shard_bytes: int, source_bytes: int, progress: Progress | None
 ) -> list[str]:
     """Write every tensor, one source shard after the other; returns the files' names."""
-    size = item_bytes(dtype)
-    groups: list[tuple[Path, list[str]]] = []
-    for file in files.files:
-        own = {
-            name: math.prod(info.shape) * size
-            for name, info in files.tensors.items()
-            if info.file == file
-        }
-        groups += [(file, group) for group in split(own, shard_bytes)]
+    groups = _groups(rewriter, shard_bytes)
     count = len(groups)
     names = ["model.safetensors"]
     if count > 1:
         names = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    read_bytes = {name: size for _, name, size in rewriter.weights()}
+    placed: list[tuple[str, list[str]]] = []
     done = 0
-    for name, (file, tensors) in zip(names, groups, strict=True):
+    for file, (sources, weights) in zip(names, groups, strict=True):
         if progress is not None:
-            progress("converting", done, files.num_bytes)
-        read = _reader(files, file, tensors, dtype)
-        shapes = {tensor: files.tensors[tensor].shape for tensor in tensors}
-        write_shard(folder / name, shapes, dtype, read)
-        _compare(folder / name, shapes, read)
-        done += sum(files.tensors[tensor].num_bytes for tensor in tensors)
+            progress("converting", done, source_bytes)
+        forms = {weight: rewriter.forms(weight) for weight in weights}
+        read = functools.partial(rewriter.read, rewriter.open(sources))
+        wrote = write_shard(folder / file, forms, read)
+        _compare(folder / file, wrote)
+        placed.append((file, [tensor for form in forms.values() for tensor in form]))
+        done += sum(read_bytes[weight] for weight in weights)
     if count > 1:
-        total = sum(math.prod(info.shape) for info in files.tensors.values()) * size
-        index = index_of(
-            [(name, group) for name, (_, group) in zip(names, groups, strict=True)], total
-        )
-        _write_json(folder / "model.safetensors.index.json", index)
+        total = sum(_written_bytes(rewriter, name) for name in read_bytes)
+        _write_json(folder / "model.safetensors.index.json", index_of(placed, total))
     if progress is not None:
-        progress("converting", done, files.num_bytes)
+        progress("converting", done, source_bytes)
     return names
 
 
-def _reader(
-    files: WeightFiles, file: Path, names: list[str], dtype: str
-) -> Callable[[str], torch.Tensor]:
-    """Give the values of one shard's tensors in the new type, checked."""
-    import torch
-
-    from aquila2_runtime.checkpoint.sources import Watch, is_finite, open_sources
-
-    kind: torch.dtype = getattr(torch, dtype)
-    part = dataclasses.replace(
-        files, files=(file,), tensors={name: files.tensors[name] for name in names}
-    )
-    sources = open_sources(part, Watch(part, None), own=False)
-
-    def read(name: str) -> torch.Tensor:
-        stored: torch.Tensor = sources[name][...]
-        converted = stored.to(kind)
-        if not is_finite(converted):
-            raise WeightsError(
-                f"{file.name}: tensor {name} has values that {dtype} cannot hold.",
-                parameter=name,
-                value=file.name,
-                hint="Convert to bfloat16 (--dtype bfloat16).",
-            )
-        return converted
-
-    return read
+def _groups(rewriter: Rewriter, shard_bytes: int) -> list[tuple[tuple[Path, ...], list[str]]]:
+    """The weights of each new file, and the source's files they are read from."""
+    by_files: dict[tuple[Path, ...], dict[str, int]] = {}
+    for files, name, _ in rewriter.weights():
+        by_files.setdefault(files, {})[name] = _written_bytes(rewriter, name)
+    return [
+        (files, group) for files, sizes in by_files.items() for group in split(sizes, shard_bytes)
+    ]
 
 
-def _compare(
-    path: Path, shapes: dict[str, tuple[int, ...]], read: Callable[[str], torch.Tensor]
-) -> None:
+def _written_bytes(rewriter: Rewriter, name: str) -> int:
+    return sum(form.num_bytes for form in rewriter.forms(name).values())
+
+
+def _compare(path: Path, wrote: dict[str, bytes]) -> None:
     """Every tensor as it is in the written file must be what was to be written."""
-    import torch
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt", device="cpu") as written:
-        for name in shapes:
-            found = written.get_tensor(name)
-            wanted = read(name)
-            if found.dtype != wanted.dtype or not torch.equal(found, wanted):
-                raise WeightsError(
-                    f"{path.name}: tensor {name} was not written as it was read.",
-                    parameter=name,
-                    value=path.name,
-                    hint="The disk may be failing; try another one.",
-                )
+    found = digests_of(path)
+    for name, digest in wrote.items():
+        if found.get(name) != digest:
+            raise WeightsError(
+                f"{path.name}: tensor {name} was not written as it was read.",
+                parameter=name,
+                value=path.name,
+                hint="The disk may be failing; try another one.",
+            )
 
 
-def _write_config(config: ModelConfig, folder: Path, dtype: str) -> None:
-    values = {key: value for key, value in config.raw.items() if key not in ("auto_map", "dtype")}
-    _write_json(folder / "config.json", {**values, "torch_dtype": dtype})
+def _write_config(config: ModelConfig, folder: Path, dtype: str, rewriter: Rewriter) -> None:
+    left_out = ("auto_map", "dtype", "quantization_config")
+    values = {key: value for key, value in config.raw.items() if key not in left_out}
+    values["torch_dtype"] = dtype
+    if rewriter.form is not None:
+        values["quantization_config"] = rewriter.form.settings(dtype).to_dict()
+    _write_json(folder / "config.json", values)
 
 
 def _write_json(path: Path, value: object) -> None:

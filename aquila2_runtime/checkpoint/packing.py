@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from aquila2_runtime.checkpoint.expected import Expected
+from aquila2_runtime.checkpoint.prequantized import is_prequantized
 from aquila2_runtime.checkpoint.strict_json import read_json_object
 from aquila2_runtime.errors import ConfigError
 
 BITS: Final = 4
 # Numbers in one 32-bit word.
 PER_WORD: Final = 32 // BITS
+_WORD: Final = ("int32",)
 # Files that AutoGPTQ and AutoAWQ wrote before config.json told.
 _OLD_FILES: Final = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 _MAX_BYTES: Final = 1 << 20
@@ -43,25 +46,21 @@ class Packing:
         """How many groups a projection with so many inputs has."""
         return 1 if self.group_size is None else -(-inputs // self.group_size)
 
-    def parts(self, out: int, inputs: int) -> dict[str, tuple[int, ...]]:
-        """Names (after the projection's) and shapes of the tensors that make up a weight."""
+    def parts(self, out: int, inputs: int) -> dict[str, Expected]:
+        """Names (after the projection's) and forms of the tensors that make up a weight."""
         groups = self.groups(inputs)
-        if self.method == "awq":
-            return {
-                "qweight": (inputs, out // PER_WORD),
-                "qzeros": (groups, out // PER_WORD),
-                "scales": (groups, out),
-            }
-        return {
-            "qweight": (inputs // PER_WORD, out),
-            "qzeros": (groups, out // PER_WORD),
-            "scales": (groups, out),
-            "g_idx": (inputs,),
+        parts = {
+            "qzeros": Expected((groups, out // PER_WORD), _WORD),
+            "scales": Expected((groups, out)),
         }
-
-    def optional(self, part: str) -> bool:
-        """Whether a part may be left out: without act-order, groups follow from the order."""
-        return part == "g_idx" and not self.act_order
+        if self.method == "awq":
+            return {"qweight": Expected((inputs, out // PER_WORD), _WORD), **parts}
+        # Without act-order, groups follow from the order.
+        return {
+            "qweight": Expected((inputs // PER_WORD, out), _WORD),
+            **parts,
+            "g_idx": Expected((inputs,), _WORD, optional=not self.act_order),
+        }
 
     @property
     def label(self) -> str:
@@ -70,7 +69,7 @@ class Packing:
 
 
 def read_packing(raw: Mapping[str, Any], path: Path | None = None) -> Packing | None:
-    """Read how weights are packed; None when they are not.
+    """Read how weights are packed; None when they are not, or bitsandbytes packed them.
 
     Args:
         raw: The contents of config.json.
@@ -94,7 +93,7 @@ def read_packing(raw: Mapping[str, Any], path: Path | None = None) -> Packing | 
                 settings = read_json_object(path / name, max_bytes=_MAX_BYTES, error=ConfigError)
                 method = method_of_file
                 break
-    if settings is None:
+    if settings is None or is_prequantized(settings):
         return None
     if not isinstance(settings, dict):
         _fail(settings, "must be an object")
@@ -103,7 +102,7 @@ def read_packing(raw: Mapping[str, Any], path: Path | None = None) -> Packing | 
         return _gptq(settings)
     if method == "awq":
         return _awq(settings)
-    _fail(settings, f"names quant_method={method!r:.60}; gptq and awq are known")
+    _fail(settings, f"names quant_method={method!r:.60}; gptq, awq and bitsandbytes are known")
 
 
 def _gptq(settings: Mapping[str, Any]) -> Packing:

@@ -60,7 +60,7 @@ class Watch:
 
     def seen(self, name: str, tensor: torch.Tensor) -> None:
         """Check a tensor that was read; called from the loader's threads."""
-        if tensor.numel() and not is_finite(tensor):
+        if tensor.is_floating_point() and tensor.numel() and not is_finite(tensor):
             with self._lock:
                 self.failure = self.failure or _not_finite(
                     name, self._files.tensors[name].file.name
@@ -106,6 +106,12 @@ class Source:
         self._watch = watch
         self._update = update
         self._own = own
+
+    def get_dtype(self) -> str:
+        """The stored type as safetensors spells it; transformers asks whether it is a float."""
+        if isinstance(self.stored, torch.Tensor):
+            return "F" if self.stored.is_floating_point() else "I"
+        return str(self.stored.get_dtype())
 
     def __getitem__(self, index: object) -> torch.Tensor:
         tensor: torch.Tensor = self.stored[index]

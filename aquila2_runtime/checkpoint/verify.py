@@ -12,7 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from aquila2_runtime.checkpoint.expected import (
+    Expected,
+    expected_tensors,
+    prequantized_projections,
+)
 from aquila2_runtime.checkpoint.headers import TensorInfo, read_bin_header, read_safetensors_header
+from aquila2_runtime.checkpoint.quant_state import check_states
 from aquila2_runtime.checkpoint.strict_json import read_json_object
 from aquila2_runtime.errors import WeightsError
 
@@ -24,9 +30,8 @@ _MAX_INDEX_BYTES: Final = 64 << 20
 _SHARD: Final = re.compile(r".*-(\d+)-of-(\d+)\.(safetensors|bin)")
 # A buffer older code saved; its values follow from config.json and are computed anew.
 _COMPUTED: Final = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
-_FLOATS: Final = ("float16", "bfloat16", "float32")
-# Parts of packed weights that hold words or numbers of groups.
-_WORDS: Final = ("qweight", "qzeros", "g_idx")
+# Parts that only packed weights have.
+_PACKED: Final = re.compile(r".*\.(qweight|qzeros|g_idx|scales|SCB|weight\..+)")
 _MAX_NAME: Final = 255
 _GPTQ: Final = re.compile(r"gptq_model-\dbit-(-?1|\d{1,5})g")
 
@@ -53,40 +58,6 @@ class WeightFiles:
     def num_bytes(self) -> int:
         """Bytes of the tensors taken, as stored."""
         return sum(tensor.num_bytes for tensor in self.tensors.values())
-
-
-def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor a checkpoint of this configuration has.
-
-    The head counts as expected even where it is tied; then it may be absent.
-    """
-    hidden, inner = config.hidden_size, config.intermediate_size
-    query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (config.vocab_size, hidden),
-        "model.norm.weight": (hidden,),
-        "lm_head.weight": (config.vocab_size, hidden),
-    }
-    projections = {
-        "self_attn.q_proj": (query, hidden),
-        "self_attn.k_proj": (key, hidden),
-        "self_attn.v_proj": (key, hidden),
-        "self_attn.o_proj": (hidden, query),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-    for layer in range(config.num_layers):
-        prefix = f"model.layers.{layer}."
-        for module, (out, into) in projections.items():
-            if config.packing is None:
-                shapes[f"{prefix}{module}.weight"] = (out, into)
-                continue
-            for part, shape in config.packing.parts(out, into).items():
-                shapes[f"{prefix}{module}.{part}"] = shape
-        shapes[prefix + "input_layernorm.weight"] = (hidden,)
-        shapes[prefix + "post_attention_layernorm.weight"] = (hidden,)
-    return shapes
 
 
 def verify_weights(path: Path, config: ModelConfig, *, allow_pickle: bool = True) -> WeightFiles:
@@ -121,7 +92,11 @@ def verify_weights(path: Path, config: ModelConfig, *, allow_pickle: bool = True
             if placed is not None and placed.get(tensor) != name:
                 _fail(name, tensor, f"is placed in {placed.get(tensor)} by {index.name}")
             found[tensor] = info
-    _check_missing(config, found, expected, placed, names, kind)
+    _check_missing(found, expected, placed, names, kind)
+    if config.prequantized is not None:
+        if kind == "bin":
+            _fail(names[0], None, "holds bitsandbytes weights; only safetensors of them are read")
+        check_states(config.prequantized, prequantized_projections(config), found)
     files = tuple(path / name for name in names)
     return WeightFiles(kind, files, found, tuple(ignored), config.packing)
 
@@ -195,12 +170,9 @@ def _check_files(path: Path, names: list[str], kind: str, stem: str, *, indexed:
             _fail(file.name, None, why, "Files of two checkpoints are mixed, or one is missing.")
 
 
-def _check_tensor(
-    file: str, tensor: str, info: TensorInfo, expected: tuple[int, ...] | None
-) -> None:
+def _check_tensor(file: str, tensor: str, info: TensorInfo, expected: Expected | None) -> None:
     mixed = "config.json may be of another checkpoint."
-    part = tensor.rpartition(".")[2]
-    if expected is None and part in _WORDS:
+    if expected is None and _PACKED.fullmatch(tensor):
         _fail(
             file,
             tensor,
@@ -209,43 +181,33 @@ def _check_tensor(
         )
     if expected is None:
         _fail(file, tensor, "is not part of this model", mixed)
-    if info.shape != expected:
+    if not expected.fits(info.shape):
+        wanted = ["any" if size < 0 else size for size in expected.shape]
         _fail(
-            file,
-            tensor,
-            f"has the shape {list(info.shape)}; config.json makes it {list(expected)}",
-            mixed,
+            file, tensor, f"has the shape {list(info.shape)}; config.json makes it {wanted}", mixed
         )
-    if part in _WORDS:
-        if info.dtype != "int32":
-            _fail(file, tensor, f"is of type {info.dtype}; it must be int32", mixed)
+    if info.dtype in expected.dtypes:
         return
-    if info.dtype not in _FLOATS:
-        _fail(
-            file,
-            tensor,
-            f"is of type {info.dtype}; float16, bfloat16 and float32 can be read",
-            "Use the unquantized checkpoint.",
-        )
+    if len(expected.dtypes) == 1:
+        _fail(file, tensor, f"is of type {info.dtype}; it must be {expected.dtypes[0]}", mixed)
+    _fail(
+        file,
+        tensor,
+        f"is of type {info.dtype}; float16, bfloat16 and float32 can be read",
+        "Use the unquantized checkpoint, or fetch its config.json: it says how weights are packed.",
+    )
 
 
 def _check_missing(
-    config: ModelConfig,
     found: Mapping[str, TensorInfo],
-    expected: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, Expected],
     placed: Mapping[str, str] | None,
     names: list[str],
     kind: str,
 ) -> None:
-    packing = config.packing
     missing = [
-        tensor
-        for tensor in expected
-        if tensor not in found
-        and not (packing is not None and packing.optional(tensor.rpartition(".")[2]))
+        tensor for tensor, wanted in expected.items() if tensor not in found and not wanted.optional
     ]
-    if config.tie_word_embeddings and "lm_head.weight" in missing:
-        missing.remove("lm_head.weight")
     if missing:
         where = (placed or {}).get(missing[0]) or (names[0] if len(names) == 1 else f"every {kind}")
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""

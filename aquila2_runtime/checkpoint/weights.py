@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from aquila2_runtime.checkpoint.lora import lora_updates
+from aquila2_runtime.checkpoint.prequantized import Prequantized, settle_form
 from aquila2_runtime.checkpoint.sources import Progress, Update, Watch, is_finite, open_sources
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.errors import (
@@ -59,7 +60,8 @@ def load_weights(
         dtype: Type of the weights in memory (of what is computed in, when quantized).
         device: Where they go.
         allow_pickle: Whether ``.bin`` shards may be opened.
-        quantization: None, "nf4" (double quantization) or "int8", by bitsandbytes.
+        quantization: None, "nf4" (double quantization) or "int8", by bitsandbytes. Weights that
+            bitsandbytes packed stay as they are: None, or the form they have.
         progress: Called with "loading", bytes read and bytes in all, at each shard's end.
         files: Files already verified; None verifies them first.
         merge: A LoRA adapter to add to the weights as they are read, before any quantization.
@@ -69,11 +71,11 @@ def load_weights(
 
     Raises:
         WeightsError: A file is wrong, or a tensor holds NaN or infinity (in ``dtype`` too).
-        InvalidLoadOptionError: An unknown quantization.
+        InvalidLoadOptionError: An unknown quantization, or not that of the files.
         InsufficientMemoryError: The device is full.
         MissingDependencyError: bitsandbytes is not installed.
     """
-    settings = _quantization(quantization, dtype)
+    settings = _settings(config, quantization, dtype, merge)
     if files is None:
         files = verify_weights(path, config, allow_pickle=allow_pickle)
     failure: Aquila2Error
@@ -112,16 +114,20 @@ def _load(
     if config.tie_word_embeddings and _HEAD in sources:
         _check_tied(sources, watch)
         del sources[_HEAD]
+    facts = AquilaConfig.of(config)
+    if config.prequantized is not None:
+        # Where transformers looks for it, to expect packed tensors.
+        facts.quantization_config = settings.to_dict()
     failure: BaseException
     try:
         # Typed to give a model alone; with output_loading_info it gives a pair.
         loaded: Any = AquilaForCausalLM.from_pretrained(
             None,
-            config=AquilaConfig.of(config),
+            config=facts,
             state_dict=sources,
             dtype=dtype,
             device_map={"": device},
-            quantization_config=settings,
+            quantization_config=None if config.prequantized else settings,
             output_loading_info=True,
         )
     except Exception:
@@ -185,8 +191,12 @@ def _check_finite(
             )
 
 
-def _quantization(name: str | None, dtype: torch.dtype) -> Any:
+def _settings(
+    config: ModelConfig, quantization: str | None, dtype: torch.dtype, merge: AdapterFiles | None
+) -> Any:
     """The settings transformers hands to bitsandbytes; None is unquantized."""
+    form = config.prequantized
+    name = settle_form(form, quantization, None if merge is None else merge.name)
     if name is None:
         return None
     if name not in _QUANTIZATIONS:
@@ -205,18 +215,10 @@ def _quantization(name: str | None, dtype: torch.dtype) -> Any:
             value=name,
             hint="Install it: pip install 'aquila2[nf4]'.",
         ) from None
-    from transformers import BitsAndBytesConfig
-
     if name == "int8":
         # Said once per matrix product, thousands of times an answer.
         logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    return (form or Prequantized(name, nested=name == "nf4")).settings(dtype)
 
 
 def _is_no_cast(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""``aquila2 convert``: write a checkpoint's weights anew as safetensors, half the size of fp32."""
+"""``aquila2 convert``: write a checkpoint's weights anew as safetensors, smaller or packed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from aquila2_runtime.checkpoint.convert import convert_checkpoint
 from aquila2_runtime.checkpoint.resolve import resolve
 from aquila2_runtime.cli import options
-from aquila2_runtime.cli.failures import reported
+from aquila2_runtime.cli.failures import reported, wrong
 from aquila2_runtime.cli.terminal import ProgressLine, say
 
 
@@ -18,11 +18,18 @@ def convert(
     source: Annotated[
         str, typer.Argument(help="A released name, owner/name on a hub, or a directory.")
     ],
-    destination: Annotated[Path, typer.Argument(help="The new directory; it must not exist.")],
+    destination: Annotated[
+        Path | None, typer.Argument(help="The new directory; it must not exist.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The same as an option.")] = None,
     dtype: Annotated[
         str,
         typer.Option(help="float16, bfloat16 or float32; auto is config.json's, 16 bits."),
     ] = "auto",
+    quantization: Annotated[
+        str | None,
+        typer.Option(help="nf4 or int8: pack the layers' projections, as transformers saves them."),
+    ] = None,
     revision: options.Revision = None,
     hub: options.Source = None,
     cache_dir: options.CacheDir = None,
@@ -31,8 +38,11 @@ def convert(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Convert weights (.bin or safetensors) into safetensors, and print the new directory."""
+    """Convert weights (.bin, safetensors, GPTQ, AWQ) into safetensors; prints the new directory."""
     with reported(debug=debug):
+        target = destination or out
+        if target is None or None not in (destination, out):
+            raise wrong("Name the new directory once: as the second argument, or by --out.")
         progress = ProgressLine(quiet=quiet)
         try:
             found = resolve(
@@ -46,8 +56,9 @@ def convert(
             )
             made = convert_checkpoint(
                 found.path,
-                destination,
+                target,
                 dtype=dtype,
+                quantization=quantization,
                 allow_pickle=pickle,
                 progress=progress,
             )

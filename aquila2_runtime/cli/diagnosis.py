@@ -123,8 +123,9 @@ def _weights(
 
 def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
     from aquila2_runtime.checkpoint.memory import available_memory, check_fits
-    from aquila2_runtime.placement import choose, estimate, type_name
+    from aquila2_runtime.placement import choose, estimate, type_name, with_stored_form
 
+    options = with_stored_form(options, config)
     placement = choose(options, config)
     reasons = placement.reasons
     yield Check("device", ok=True, detail=f"{placement.device}: {reasons['device']}")

@@ -38,7 +38,8 @@ def ways_that_fit(options: LoadOptions, config: ModelConfig, free: int) -> Itera
     """
     from aquila2_runtime.placement import choose, estimate
 
-    for quantization in (None, "int8", "nf4"):
+    stored = config.prequantized
+    for quantization in (None, "int8", "nf4") if stored is None else (stored.method,):
         for kv_cache_dtype in (None, "int8"):
             tried = dataclasses.replace(
                 options,

@@ -167,11 +167,12 @@ def test_a_file_written_wrongly_is_noticed(tmp_path: Path, monkeypatch: pytest.M
     source = make_checkpoint(tmp_path / "source")
     real = module.write_shard
 
-    def failing_disk(path: Path, *rest: Any) -> None:
-        real(path, *rest)
+    def failing_disk(path: Path, *rest: Any) -> dict[str, bytes]:
+        digests = real(path, *rest)
         body = bytearray(path.read_bytes())
         body[-3] ^= 1
         path.write_bytes(body)
+        return digests
 
     monkeypatch.setattr(module, "write_shard", failing_disk)
     with pytest.raises(WeightsError, match="not written as it was read"):

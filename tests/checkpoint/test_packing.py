@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -219,8 +220,33 @@ def test_wrong_types_and_values_that_are_not_finite_are_found(tmp_path: Path) ->
         load(tmp_path)
 
 
-def test_packed_checkpoints_are_not_converted(tmp_path: Path) -> None:
-    packed_checkpoint(tmp_path / "source", "gptq")
-    with pytest.raises(ConfigError, match="GPTQ"):
-        convert_checkpoint(tmp_path / "source", tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
+def test_a_packed_checkpoint_is_converted_into_the_numbers_it_stands_for(
+    tmp_path: Path, form: dict[str, Any]
+) -> None:
+    meant = packed_checkpoint(tmp_path / "source", **form)
+    made = convert_checkpoint(tmp_path / "source", tmp_path / "new", dtype="bfloat16")
+    found: dict[str, torch.Tensor] = {}
+    for name in made.files:
+        found |= load_file(made.path / name)
+    assert set(found) == set(meant)
+    assert all(torch.equal(found[name], tensor.bfloat16()) for name, tensor in meant.items())
+    config = read_config(made.path)
+    assert config.packing is None
+    assert "quantization_config" not in config.raw
+    assert not {"quantize_config.json", "quant_config.json"} & {
+        file.name for file in made.path.iterdir()
+    }
+
+
+def test_parts_of_a_weight_may_lie_in_different_shards(tmp_path: Path) -> None:
+    meant = packed_checkpoint(tmp_path / "source", "gptq", layout="safetensors-sharded")
+    made = convert_checkpoint(tmp_path / "source", tmp_path / "new", dtype="float32")
+    split = {name.rpartition(".")[0] for name in meant}
+    index = json.loads((tmp_path / "source/model.safetensors.index.json").read_text())["weight_map"]
+    homes = [{index[name] for name in index if name.startswith(f"{module}.")} for module in split]
+    assert max(map(len, homes)) == 2, "no weight of this fixture is spread over two shards"
+    found: dict[str, torch.Tensor] = {}
+    for name in made.files:
+        found |= load_file(made.path / name)
+    assert all(torch.equal(found[name], tensor.float()) for name, tensor in meant.items())

@@ -282,3 +282,20 @@ def test_convert_makes_a_checkpoint_that_answers(
     again = process("convert", str(demo_path), str(made))
     assert again.returncode == 2
     assert "exists" in again.stderr
+
+
+def test_convert_packs_a_checkpoint_and_doctor_knows_its_form(
+    aquila2: Run, demo_path: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "packed"
+    done = aquila2("convert", str(demo_path), "--quantization", "nf4", "--out", str(made), "-q")
+    assert (done.returncode, done.stdout) == (0, f"{made}\n"), done.stderr
+    found = json.loads(aquila2("doctor", str(made), "--device", "cpu", "--json").stdout)
+    assert found["ok"] is True
+    asked = aquila2("doctor", str(made), "--device", "cpu", "--quantization", "int8")
+    assert asked.returncode == 1
+    assert "NF4" in asked.stdout
+    for places in ((), (str(tmp_path / "a"), "--out", str(tmp_path / "b"))):
+        wrong = aquila2("convert", str(demo_path), *places)
+        assert wrong.returncode == 2
+        assert "--out" in wrong.stderr
