@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from aquila2_runtime.checkpoint.memory import MemoryEstimate, available_memory, check_fits
+from aquila2_runtime.cache_size import cache_blocks
+from aquila2_runtime.checkpoint.free_memory import available_memory
+from aquila2_runtime.checkpoint.memory import MemoryEstimate
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.engine.ahead_runner import AheadRunner
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.select import make_attention
+from aquila2_runtime.engine.attention.split import SplitAttention
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.faults import empty_device_cache
 from aquila2_runtime.engine.heap import keep_freed_memory
@@ -24,8 +27,9 @@ from aquila2_runtime.engine.runner import Runner
 from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.engine.torch_engine import TorchEngine
+from aquila2_runtime.fits import settle
 from aquila2_runtime.lora_adapters import add_to_bank
-from aquila2_runtime.placement import BLOCK_SIZE, Placement, cache_blocks, estimate, type_name
+from aquila2_runtime.placement import BLOCK_SIZE, Placement, type_name
 from aquila2_runtime.registry import LoadedModel
 
 if TYPE_CHECKING:
@@ -90,12 +94,12 @@ class ModelBuild:
             InsufficientMemoryError: It does not fit.
         """
         self._say("checking", 0)
-        files, needed = self._check()
+        files, placement, needed = self._check()
         started = time.monotonic()
         built: list[_Built] = []
 
         def build() -> tuple[Runner, Scheduler]:
-            runner, scheduler, facts = self._build(files, needed)
+            runner, scheduler, facts = self._build(files, placement, needed)
             built.append(facts)
             return runner, scheduler
 
@@ -106,7 +110,7 @@ class ModelBuild:
             engine,
             self.tokenizer,
             self.config,
-            dataclasses.replace(self.placement, cuda_graphs=facts.captured),
+            dataclasses.replace(placement, cuda_graphs=facts.captured),
             self.options,
             facts.blocks,
             facts.weight_bytes,
@@ -114,9 +118,9 @@ class ModelBuild:
             facts.bank,
         )
 
-    def _check(self) -> tuple[WeightFiles, MemoryEstimate]:
+    def _check(self) -> tuple[WeightFiles, Placement, MemoryEstimate]:
         """Everything that can be known without reading a weight is checked before one is read."""
-        options, config, placement = self.options, self.config, self.placement
+        options, config = self.options, self.config
         name = self.resolved.name
         files = verify_weights(self.resolved.path, config, allow_pickle=options.allow_pickle)
         if config.packing is not None:
@@ -125,36 +129,31 @@ class ModelBuild:
                 'that much memory. quantization="nf4" packs them again.',
                 name,
                 config.packing.label,
-                options.quantization or type_name(placement.dtype),
+                options.quantization or type_name(self.placement.dtype),
             )
-        needed = estimate(options, config, placement, self.max_model_len)
-        _log.info("%s needs on %s:\n%s", name, placement.device, needed.table())
-        for choice in ("attention", "cuda_graphs"):
+        placement, needed = settle(options, config, self.placement, self.max_model_len)
+        where = ", ".join(str(stage.device) for stage in placement.stages)
+        _log.info("%s needs on %s:\n%s", name, where, needed.table())
+        for choice in ("device", "attention", "cuda_graphs"):
             _log.info("%s: %s (%s)", choice, getattr(placement, choice), placement.reasons[choice])
-        check_fits(needed, available_memory(str(placement.device)))
-        return files, needed
+        return files, placement, needed
 
     def _build(
-        self, files: WeightFiles, needed: MemoryEstimate
+        self, files: WeightFiles, placement: Placement, needed: MemoryEstimate
     ) -> tuple[Runner, Scheduler, _Built]:
         """Load the weights and size the cache; the engine's thread calls this."""
-        config, placement = self.config, self.placement
-        decoder, weight_bytes = self._load(files)
-        free = available_memory(str(placement.device))
+        config = self.config
+        decoder, weight_bytes = self._load(files, placement)
+        free = [available_memory(str(stage.device)) for stage in placement.stages]
         blocks, reason = cache_blocks(
             self.options, config, placement, free, self.max_model_len, needed.reserve
         )
-        cache = PagedKVCache(
-            num_layers=config.num_layers,
-            num_blocks=blocks,
-            block_size=BLOCK_SIZE,
-            num_kv_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            dtype=placement.kv_dtype,
-            device=placement.device,
-        )
+        caches = make_caches(config, placement, blocks)
         sampler = Sampler(config.vocab_size, self.tokenizer.n_vocab)
-        runner = make_runner(decoder, cache, sampler, placement)
+        if len(caches) > 1:
+            runner = Runner(decoder, split_attention(caches, placement), sampler)
+        else:
+            runner = make_runner(decoder, caches[0], sampler, placement)
         captured = isinstance(runner, AheadRunner)
         scheduler = Scheduler(
             BlockPool(blocks, BLOCK_SIZE, prefix_cache=placement.prefix_cache),
@@ -167,9 +166,9 @@ class ModelBuild:
         facts = _Built(blocks, reason, weight_bytes, decoder.adapters, captured)
         return runner, scheduler, facts
 
-    def _load(self, files: WeightFiles) -> tuple[Decoder, int]:
+    def _load(self, files: WeightFiles, placement: Placement) -> tuple[Decoder, int]:
         """Read the weights into a forward pass; its bytes beside it."""
-        options, placement = self.options, self.placement
+        options = self.options
         if placement.device.type == "cuda":
             # Of this thread alone; kernels are launched where it points.
             torch.cuda.set_device(placement.device)
@@ -185,6 +184,7 @@ class ModelBuild:
             progress=options.progress,
             files=files,
             merge=self.into_weights,
+            homes=[stage.device for stage in placement.stages for _ in stage.layers],
         )
         weight_bytes = sum(
             parameter.numel() * parameter.element_size() for parameter in model.parameters()
@@ -219,7 +219,42 @@ def make_decoder(
         from aquila2_runtime.engine.fused_pointwise import FusedPointwise
 
         pointwise = FusedPointwise(config.rms_norm_eps, placement.dtype, placement.device)
-    return Decoder(model, config, config.max_position, pointwise, nf4_copy=nf4_copy)
+    return Decoder(
+        model,
+        config,
+        config.max_position,
+        pointwise,
+        nf4_copy=nf4_copy,
+        stages=placement.stages,
+    )
+
+
+def make_caches(config: ModelConfig, placement: Placement, blocks: int) -> list[PagedKVCache]:
+    """Room for keys and values: of every stage's layers, beside them.
+
+    Args:
+        config: The checkpoint.
+        placement: Its place.
+        blocks: Blocks of each.
+    """
+    return [
+        PagedKVCache(
+            num_layers=stage.count,
+            num_blocks=blocks,
+            block_size=BLOCK_SIZE,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            dtype=placement.kv_dtype,
+            device=stage.device,
+        )
+        for stage in placement.stages
+    ]
+
+
+def split_attention(caches: Sequence[PagedKVCache], placement: Placement) -> SplitAttention:
+    """Attention over the caches of several stages."""
+    parts = [make_attention(placement.attention, cache, placement.dtype) for cache in caches]
+    return SplitAttention(placement.stages, parts)
 
 
 def make_runner(

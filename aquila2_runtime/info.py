@@ -18,7 +18,7 @@ class RuntimeInfo:
         template: Chat template in force; None when the checkpoint has none.
         context_length: Tokens the checkpoint was made for.
         max_model_len: Tokens of prompt and answer together allowed here.
-        device: Where the model runs.
+        device: Where the model runs; several devices in the order of the layers, by commas.
         dtype: Type of weights and hidden states.
         quantization: "nf4", "int8" or None.
         attention: The attention implementation.

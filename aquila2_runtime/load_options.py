@@ -44,7 +44,9 @@ class LoadOptions:
     Attributes:
         model: A released name in any letter case, ``owner/name``, or a directory.
         quantization: None, "nf4" or "int8" (bitsandbytes).
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N", or a list of the last form: the layers are then
+            spread over these GPUs by their free memory. "auto" takes one GPU where the model fits
+            there, otherwise as many as it needs. Kept as a tuple.
         dtype: "auto", "float32", "float16" or "bfloat16".
         max_model_len: Tokens of prompt and answer together; None is the checkpoint's context.
         template: Name of a chat template; None takes the released checkpoint's own.
@@ -80,7 +82,7 @@ class LoadOptions:
 
     model: str
     quantization: str | None = None
-    device: str = "auto"
+    device: str | list[str] | tuple[str, ...] = "auto"
     dtype: str = "auto"
     max_model_len: int | None = None
     template: str | None = None
@@ -118,7 +120,7 @@ class LoadOptions:
         _one_of("speculation", self.speculation, _SPECULATIONS, optional=True)
         _one_of("kv_cache_dtype", self.kv_cache_dtype, _KV_DTYPES, optional=True)
         _one_of("attention", self.attention, _ATTENTIONS)
-        _device(self.device)
+        object.__setattr__(self, "device", _device(self.device))
         _count("max_model_len", self.max_model_len, 2, 1_000_000)
         _count("max_num_seqs", self.max_num_seqs, 1, 1_024)
         for name in ("template", "revision", "cache_dir"):
@@ -198,10 +200,22 @@ def _text(name: str, value: object) -> None:
         _fail(name, value, "a non-empty string or None")
 
 
-def _device(value: object) -> None:
-    found = _DEVICE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or int(found["number"] or 0) > _MAX_DEVICE:
-        _fail("device", value, f'"auto", "cpu", "cuda" or "cuda:N" with N up to {_MAX_DEVICE}')
+def _device(value: object) -> str | tuple[str, ...]:
+    if isinstance(value, str) and _is_device(value):
+        return value
+    if isinstance(value, list | tuple) and 0 < len(value) <= _MAX_DEVICE:
+        names = [name for name in value if isinstance(name, str) and ":" in name]
+        if all(map(_is_device, names)) and len(set(names)) == len(value):
+            return names[0] if len(names) == 1 else tuple(names)
+    _fail(
+        "device", value, f'"auto", "cpu", "cuda", "cuda:N" with N up to {_MAX_DEVICE}, or a list '
+        "of different ones of that last form",
+    )  # fmt: skip
+
+
+def _is_device(name: str) -> bool:
+    found = _DEVICE.fullmatch(name)
+    return found is not None and int(found["number"] or 0) <= _MAX_DEVICE
 
 
 def _adapters(value: object) -> tuple[tuple[str, str], ...] | None:

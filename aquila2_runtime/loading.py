@@ -6,9 +6,10 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.building import ModelBuild
+from aquila2_runtime.cache_size import kv_bytes_per_token
 from aquila2_runtime.errors import InvalidLoadOptionError
 from aquila2_runtime.lora_adapters import attach, merged
-from aquila2_runtime.placement import BLOCK_SIZE, choose, kv_bytes_per_token, type_name
+from aquila2_runtime.placement import BLOCK_SIZE, choose, type_name
 from aquila2_runtime.registry import LoadedModel, Use, models
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def load_model(
     key: Hashable = (
         str(resolved.path.resolve()),
         resolved.revision,
-        str(placement.device),
+        tuple(map(str, placement.candidates)),
         placement.dtype,
         options.quantization,
         into_weights.digest if into_weights else None,

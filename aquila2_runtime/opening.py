@@ -127,7 +127,7 @@ def _info(
         template=prompts.template.name if prompts.template else None,
         context_length=config.max_position,
         max_model_len=prompts.max_model_len,
-        device=str(placement.device),
+        device=", ".join(str(stage.device) for stage in placement.stages),
         dtype=type_name(placement.dtype),
         quantization=options.quantization,
         attention=placement.attention,

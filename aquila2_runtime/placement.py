@@ -1,22 +1,23 @@
-"""Which device, number type and cache size a load gets, each with its reason. It loads nothing."""
+"""Which devices and number types a load gets, each with its reason. It loads nothing."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import torch
 
 from aquila2_runtime.checkpoint.memory import (
     MemoryEstimate,
     estimate_memory,
-    kv_token_bytes,
 )
 from aquila2_runtime.checkpoint.prequantized import settle_form
 from aquila2_runtime.engine.attention.select import choose_attention
 from aquila2_runtime.engine.linear import packing_of
+from aquila2_runtime.engine.stages import Stage, stages_of
 from aquila2_runtime.engine.static_step import bucket_sizes
-from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
+from aquila2_runtime.errors import InvalidLoadOptionError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 BLOCK_SIZE: Final = 16
 # On CPU below this many parameters fp32 costs little and makes batches reproducible to the id.
 _SMALL_MODEL: Final = 500_000_000
-_CPU_CACHE_BYTES: Final = 512 * 2**20
-_CUDA_KEEP: Final = 0.97  # of the memory left after the weights; the allocator needs some play
 _CPU_STEP_TOKENS: Final = 512
 _CUDA_STEP_TOKENS: Final = 2_048
 # Beside decoding requests: what they wait for their next token grows with it. With much less, the
@@ -41,7 +40,9 @@ class Placement:
     """Where and in which types a model runs.
 
     Attributes:
-        device: Torch device.
+        device: Torch device; the first one where there are several.
+        candidates: Devices that may be used; which of them are is settled by their free memory.
+        stages: Which layers are where.
         dtype: Of weights and hidden states.
         kv_dtype: Of keys and values.
         max_num_seqs: Most requests computed at once.
@@ -55,6 +56,8 @@ class Placement:
     """
 
     device: torch.device
+    candidates: tuple[torch.device, ...]
+    stages: tuple[Stage, ...]
     dtype: torch.dtype
     kv_dtype: torch.dtype
     max_num_seqs: int
@@ -65,6 +68,15 @@ class Placement:
     attention: str
     cuda_graphs: bool
     reasons: dict[str, str]
+
+    def on(self, device: torch.device, config: ModelConfig, reason: str) -> Placement:
+        """The same on one of the candidates alone, and why."""
+        return dataclasses.replace(
+            self,
+            device=device,
+            stages=stages_of([device], [config.num_layers]),
+            reasons=self.reasons | {"device": reason},
+        )
 
 
 def with_stored_form(options: LoadOptions, config: ModelConfig) -> LoadOptions:
@@ -86,21 +98,18 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
         InvalidLoadOptionError: The device does not exist, or the type does not run there.
     """
     reasons: dict[str, str] = {}
-    device, reasons["device"] = _device(options.device)
+    candidates, reasons["device"] = _candidates(options.device)
+    device = candidates[0]
     dtype, reasons["dtype"] = _dtype(options, config, device)
     reasons["weights"] = _layout(options, config, device, dtype)
     kv_dtype, reasons["kv_cache_dtype"] = _kv_dtype(options, device, dtype)
-    attention, reasons["attention"] = choose_attention(
-        options.attention,
-        device=device,
-        dtype=dtype,
-        kv_dtype=kv_dtype,
-        head_dim=config.head_dim,
-    )
+    attention, reasons["attention"] = _attention(options, config, candidates, dtype, kv_dtype)
     graphs, reasons["cuda_graphs"] = _graphs(options, device, attention)
     on_cuda = device.type == "cuda"
     return Placement(
         device=device,
+        candidates=candidates,
+        stages=stages_of([device], [config.num_layers]),
         dtype=dtype,
         kv_dtype=kv_dtype,
         max_num_seqs=options.max_num_seqs or _NUM_SEQS,
@@ -114,14 +123,23 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
     )
 
 
+def on_several(options: LoadOptions, placement: Placement) -> Placement:
+    """The placement for layers on several devices, whose steps cannot be captured.
+
+    Raises:
+        InvalidLoadOptionError: Captured steps were asked for.
+    """
+    reason = "layers on several devices are launched one by one"
+    if options.cuda_graphs:
+        _refuse_graphs(reason)
+    return dataclasses.replace(
+        placement, cuda_graphs=False, reasons=placement.reasons | {"cuda_graphs": reason}
+    )
+
+
 def type_name(dtype: torch.dtype) -> str:
     """``torch.float32`` as "float32"."""
     return str(dtype).removeprefix("torch.")
-
-
-def kv_bytes_per_token(config: ModelConfig, kv_dtype: torch.dtype) -> int:
-    """Bytes of one token's keys and values over all layers."""
-    return kv_token_bytes(config, kv_dtype.itemsize)
 
 
 def estimate(
@@ -155,74 +173,55 @@ def estimate(
     )
 
 
-def cache_blocks(
-    options: LoadOptions,
-    config: ModelConfig,
-    placement: Placement,
-    free_bytes: int,
-    max_model_len: int,
-    reserve: int = 0,
-) -> tuple[int, str]:
-    """How many KV blocks to make, and why.
-
-    Args:
-        options: What was asked for.
-        config: The checkpoint.
-        placement: Its place.
-        free_bytes: Memory the device has left now that the weights are loaded.
-        max_model_len: The longest request, in tokens.
-        reserve: Bytes of it that steps need on CUDA.
-
-    Raises:
-        InsufficientMemoryError: Not even one request of full length fits.
-    """
-    block = kv_bytes_per_token(config, placement.kv_dtype) * BLOCK_SIZE
-    one = -(-max_model_len // BLOCK_SIZE)
-    most = one * placement.max_num_seqs
-    asked = options.kv_cache_bytes
-    if asked is not None:
-        budget, reason = asked, "kv_cache_memory was given"
-    elif placement.device.type == "cuda":
-        free_bytes = max(int(free_bytes * _CUDA_KEEP) - reserve, 0)
-        budget, reason = free_bytes, "what weights, workspace and captured steps leave"
-    else:
-        budget = max(_CPU_CACHE_BYTES, one * block)
-        reason = "512 MiB, or one full context where that is more"
-    # The padding block comes on top of what requests hold.
-    blocks = min(budget // block - 1 if asked is not None else budget // block, most)
-    if blocks < one or (asked is None and blocks * block > free_bytes):
-        spare = 1 if asked is not None else 0
-        fits = max(min(budget, free_bytes) // block - spare, 0) * BLOCK_SIZE
-        raise InsufficientMemoryError(
-            f"Keys and values of {max_model_len} tokens need {(one + 1) * block / 2**20:.1f} MiB; "
-            f"{min(budget, free_bytes) / 2**20:.1f} MiB are there.",
-            parameter="kv_cache_memory" if asked is not None else "max_model_len",
-            value=asked if asked is not None else max_model_len,
-            hint=(f"Load with max_model_len={fits} or less, or give" if fits else "Give")
-            + " kv_cache_memory more room.",
-        )
-    if blocks == most:
-        reason = f"max_num_seqs={placement.max_num_seqs} requests of full length"
-    return blocks, reason
+def visible_gpus() -> tuple[torch.device, ...]:
+    """The CUDA devices that torch sees."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(torch.device("cuda", index) for index in range(count))
 
 
-def _device(asked: str) -> tuple[torch.device, str]:
-    cuda = torch.cuda.is_available()
+def _candidates(asked: str | Sequence[str]) -> tuple[tuple[torch.device, ...], str]:
+    gpus = visible_gpus()
     if asked == "auto":
-        if cuda:
-            return torch.device("cuda:0"), "a CUDA device was found"
-        return torch.device("cpu"), "torch sees no CUDA device"
-    device = torch.device("cuda:0" if asked == "cuda" else asked)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if cuda else 0
-        if (device.index or 0) >= count:
+        if not gpus:
+            return (torch.device("cpu"),), "torch sees no CUDA device"
+        return gpus, "a CUDA device was found" if len(gpus) == 1 else f"{len(gpus)} were found"
+    if asked == "cpu":
+        return (torch.device("cpu"),), "asked for"
+    chosen = []
+    for name in (asked,) if isinstance(asked, str) else asked:
+        index = int(name.partition(":")[2] or 0)
+        if index >= len(gpus):
             raise InvalidLoadOptionError(
-                f"device={asked!r}, but torch sees {count} CUDA devices.",
+                f"device={name!r}, but torch sees {len(gpus)} CUDA devices.",
                 parameter="device",
-                value=asked,
+                value=name,
                 hint='Use device="cpu", or install a torch build that supports your GPU.',
             )
-    return device, "asked for"
+        chosen.append(gpus[index])
+    return tuple(chosen), "asked for"
+
+
+def _attention(
+    options: LoadOptions,
+    config: ModelConfig,
+    devices: Sequence[torch.device],
+    dtype: torch.dtype,
+    kv_dtype: torch.dtype,
+) -> tuple[str, str]:
+    """One implementation for all devices, and why."""
+    found = [
+        choose_attention(
+            options.attention,
+            device=device,
+            dtype=dtype,
+            kv_dtype=kv_dtype,
+            head_dim=config.head_dim,
+        )
+        for device in devices
+    ]
+    if len({name for name, _ in found}) > 1:
+        return "gathered", "the devices do not all run the same kernels"
+    return found[0]
 
 
 def _dtype(
@@ -275,15 +274,19 @@ def _graphs(options: LoadOptions, device: torch.device, attention: str) -> tuple
     elif options.quantization == "int8":
         obstacle = "int8 products ask the host about outliers"
     if options.cuda_graphs and obstacle is not None:
-        raise InvalidLoadOptionError(
-            f"cuda_graphs=True does not work here: {obstacle}.",
-            parameter="cuda_graphs",
-            value=True,
-            hint="Leave it at None.",
-        )
+        _refuse_graphs(obstacle)
     if options.cuda_graphs is not None:
         return options.cuda_graphs, "asked for"
     return obstacle is None, obstacle or "one launch a step instead of hundreds"
+
+
+def _refuse_graphs(obstacle: str) -> NoReturn:
+    raise InvalidLoadOptionError(
+        f"cuda_graphs=True does not work here: {obstacle}.",
+        parameter="cuda_graphs",
+        value=True,
+        hint="Leave it at None.",
+    )
 
 
 def _named(name: str) -> torch.dtype:

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from aquila2_runtime.building import make_decoder, make_runner
+from aquila2_runtime.cache_size import cache_blocks
 from aquila2_runtime.checkpoint.config import ModelConfig, parse_config
-from aquila2_runtime.checkpoint.memory import MemoryEstimate, available_memory
+from aquila2_runtime.checkpoint.free_memory import available_memory
+from aquila2_runtime.checkpoint.memory import MemoryEstimate
 from aquila2_runtime.checkpoint.register import AquilaConfig, AquilaForCausalLM, register
 from aquila2_runtime.engine.ahead_runner import WORTH_A_PLAIN_STEP, AheadRunner
 from aquila2_runtime.engine.attention.cache import PagedKVCache
@@ -25,7 +27,7 @@ from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.engine.torch_engine import TorchEngine
 from aquila2_runtime.load_options import LoadOptions
-from aquila2_runtime.placement import BLOCK_SIZE, Placement, cache_blocks, choose, estimate
+from aquila2_runtime.placement import BLOCK_SIZE, Placement, choose, estimate
 
 _SIZES = {
     "7b": (4096, 11008, 32, 32, 32, 100_008),

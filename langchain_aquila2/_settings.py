@@ -53,7 +53,7 @@ class Aquila2Settings(BaseModel):
 
     model: str = ""
     quantization: str | None = None
-    device: str = "auto"
+    device: str | list[str] = "auto"
     dtype: str = "auto"
     max_model_len: int | None = None
     template: str | None = None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
@@ -28,8 +27,6 @@ _CAPTURED_LOGIT_BYTES: Final = 34
 # A captured step keeps its launches on the device; the matrix library a workspace for each stream.
 _GRAPH_BYTES: Final = 4 * 2**20
 _MATRIX_BYTES: Final = 2 * 32 * 2**20
-# What is returned where the system does not say how much is free.
-UNKNOWN: Final = 2**62
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,109 +176,39 @@ def kv_token_bytes(config: ModelConfig, item: int) -> int:
     return 2 * config.num_layers * config.num_kv_heads * head
 
 
-def check_fits(estimate: MemoryEstimate, available: int) -> None:
+def check_fits(
+    estimate: MemoryEstimate, available: int | Sequence[int], ways: Sequence[str] = ()
+) -> None:
     """Refuse what cannot fit.
 
     Args:
         estimate: What is needed.
-        available: Bytes that are free.
+        available: Bytes that are free; of several devices, which the caller found too small.
+        ways: Other ways to load it that would fit, for the hint.
 
     Raises:
         InsufficientMemoryError: With the table and the largest context that would fit.
     """
-    if estimate.total <= available:
+    free = [available] if isinstance(available, int) else list(available)
+    if len(free) == 1 and estimate.total <= free[0]:
         return
-    fits = estimate.largest_context(available)
-    if fits:
-        hint = f"Load with max_model_len={fits} or less."
-    elif estimate.weights_label in _ITEM_BYTES:
-        hint = 'The weights alone do not fit: load with quantization="nf4", or on another device.'
-    else:
-        hint = "The weights alone do not fit: use a larger device or a smaller checkpoint."
+    fits = estimate.largest_context(free[0]) if len(free) == 1 else 0
+    hints = [f"Load with max_model_len={fits} or less."] if fits else []
+    if ways:
+        hints.append(f"What {'also ' * bool(fits)}fits: {'; '.join(ways)}.")
+    elif not fits and estimate.weights_label in _ITEM_BYTES:
+        hints.append(
+            'The weights alone do not fit: load with quantization="nf4", or on another device.'
+        )
+    elif not fits:
+        hints.append("The weights alone do not fit: use a larger device or a smaller checkpoint.")
+    told = " and ".join(map(_size, free))
     raise InsufficientMemoryError(
-        f"The model needs {_size(estimate.total)}; {_size(available)} are free.\n"
-        f"{estimate.table()}\n",
+        f"The model needs {_size(estimate.total)}; {told} are free.\n{estimate.table()}\n",
         parameter="max_model_len" if fits else "model",
         value=estimate.kv_tokens if fits else None,
-        hint=hint,
+        hint=" ".join(hints),
     )
-
-
-def available_memory(device: str) -> int:
-    """Bytes that can still be allocated on a device ("cpu", "cuda", "cuda:1").
-
-    On CPU the smaller of what the system calls available and what the process's control groups
-    leave; where the system does not say, ``UNKNOWN``.
-    """
-    if device.partition(":")[0] == "cuda":
-        import torch
-
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free)
-    return available_cpu_memory(Path("/"))
-
-
-def available_cpu_memory(root: Path) -> int:
-    """Bytes of main memory that can still be allocated.
-
-    Args:
-        root: Where ``proc`` and ``sys`` are mounted.
-    """
-    return min(_system_available(root), _group_available(root))
-
-
-def _system_available(root: Path) -> int:
-    for line in _read(root / "proc/meminfo").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return UNKNOWN
-
-
-def _group_available(root: Path) -> int:
-    """What the control groups leave, of version 2 or 1; a limit of any ancestor counts."""
-    left = UNKNOWN
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:
-            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
-        elif "memory" in controllers.split(","):
-            base = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        else:
-            continue
-        folder = base / path.strip("/")
-        while True:
-            left = min(left, _left_in(folder, *names))
-            # Inside a container the path is the host's, and only the mount itself is there.
-            if folder in (base, folder.parent):
-                break
-            folder = folder.parent
-    return left
-
-
-def _left_in(folder: Path, limit_name: str, used_name: str) -> int:
-    limit, used = _read(folder / limit_name).strip(), _read(folder / used_name).strip()
-    if not limit.isdigit() or not used.isdigit():
-        return UNKNOWN
-    # Cached file pages count as used, but are given up under pressure.
-    reclaimable = 0
-    for line in _read(folder / "memory.stat").splitlines():
-        name, _, value = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file") and value.isdigit():
-            reclaimable = max(reclaimable, int(value))
-    return max(int(limit) - int(used) + reclaimable, 0)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("ascii", "replace")
-    except OSError:
-        return ""
 
 
 def _item_bytes(parameter: str, name: str, known: dict[str, int]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +51,7 @@ def load_weights(
     progress: Progress | None = None,
     files: WeightFiles | None = None,
     merge: AdapterFiles | None = None,
+    homes: Sequence[torch.device] | None = None,
 ) -> AquilaForCausalLM:
     """Load a checkpoint's weights; every parameter is filled exactly once, and finite.
 
@@ -58,13 +59,14 @@ def load_weights(
         path: The checkpoint's directory; only read.
         config: What its config.json says.
         dtype: Type of the weights in memory (of what is computed in, when quantized).
-        device: Where they go.
+        device: Where they go: all, or what is before the layers.
         allow_pickle: Whether ``.bin`` shards may be opened.
         quantization: None, "nf4" (double quantization) or "int8", by bitsandbytes. Weights that
             bitsandbytes packed stay as they are: None, or the form they have.
         progress: Called with "loading", bytes read and bytes in all, at each shard's end.
         files: Files already verified; None verifies them first.
         merge: A LoRA adapter to add to the weights as they are read, before any quantization.
+        homes: Device of each layer; None is ``device``. The head goes with the last.
 
     Returns:
         The model in eval mode, its parameters without gradients.
@@ -82,7 +84,8 @@ def load_weights(
     try:
         with _ONE_AT_A_TIME, _quiet():
             updates = {} if merge is None else lora_updates(merge)
-            return _load(files, config, dtype, device, settings, progress, updates)
+            places = _places(config, device, homes)
+            return _load(files, config, dtype, places, settings, progress, updates)
     except WeightsError as error:
         failure = error.with_traceback(None)
     except torch.OutOfMemoryError:
@@ -101,7 +104,7 @@ def _load(
     files: WeightFiles,
     config: ModelConfig,
     dtype: torch.dtype,
-    device: torch.device,
+    places: Mapping[str, torch.device],
     settings: Any,
     progress: Progress | None,
     updates: Mapping[str, Update],
@@ -110,7 +113,8 @@ def _load(
 
     register()
     watch = Watch(files, progress)
-    sources = dict(open_sources(files, watch, own=device.type == "cpu", updates=updates))
+    on_cpu = any(device.type == "cpu" for device in places.values())
+    sources = dict(open_sources(files, watch, own=on_cpu, updates=updates))
     if config.tie_word_embeddings and _HEAD in sources:
         _check_tied(sources, watch)
         del sources[_HEAD]
@@ -126,7 +130,7 @@ def _load(
             config=facts,
             state_dict=sources,
             dtype=dtype,
-            device_map={"": device},
+            device_map=dict(places),
             quantization_config=None if config.prequantized else settings,
             output_loading_info=True,
         )
@@ -147,6 +151,23 @@ def _load(
             return model
         failure = watch.failure
     raise failure
+
+
+def _places(
+    config: ModelConfig, device: torch.device, homes: Sequence[torch.device] | None
+) -> dict[str, torch.device]:
+    """Where each part of the model goes, as transformers wants to be told."""
+    if homes is None or all(home == device for home in homes):
+        return {"": device}
+    last = homes[-1]
+    return {
+        "model.embed_tokens": device,
+        "model.rotary_emb": device,
+        **{f"model.layers.{index}": home for index, home in enumerate(homes)},
+        "model.norm": last,
+        # A tied head is the embedding itself, wherever that is.
+        "lm_head": device if config.tie_word_embeddings else last,
+    }
 
 
 def _check_tied(sources: Mapping[str, Any], watch: Watch) -> None:

@@ -39,7 +39,7 @@ def bench(
             model,
             quiet=quiet,
             quantization=quantization,
-            device=device,
+            device=options.devices(device),
             dtype=dtype,
             max_model_len=max_model_len,
             revision=revision,

@@ -54,7 +54,7 @@ def chat(
             model,
             quiet=quiet,
             quantization=quantization,
-            device=device,
+            device=options.devices(device),
             dtype=dtype,
             max_model_len=max_model_len,
             template=template,

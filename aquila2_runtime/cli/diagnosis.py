@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
 from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint, resolve
-from aquila2_runtime.cli.fits import ways_that_fit
-from aquila2_runtime.errors import Aquila2Error
+from aquila2_runtime.errors import Aquila2Error, InsufficientMemoryError
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from aquila2_runtime.version import __version__
@@ -122,23 +121,30 @@ def _weights(
 
 
 def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
-    from aquila2_runtime.checkpoint.memory import available_memory, check_fits
-    from aquila2_runtime.placement import choose, estimate, type_name, with_stored_form
+    from aquila2_runtime.fits import free_memory, settle, ways_that_fit
+    from aquila2_runtime.placement import choose, type_name, with_stored_form
 
     options = with_stored_form(options, config)
     placement = choose(options, config)
     reasons = placement.reasons
-    yield Check("device", ok=True, detail=f"{placement.device}: {reasons['device']}")
     dtype = type_name(placement.dtype)
-    yield Check("dtype", ok=True, detail=f"{dtype}: {reasons['dtype']}")
     length = options.max_model_len or config.max_position
-    free = available_memory(str(placement.device))
-    needed = estimate(options, config, placement, length)
-    if needed.total > free:
+    free = free_memory(placement.candidates)
+    rooms = ", ".join(
+        f"{device} with {_amount(room)} free"
+        for device, room in zip(placement.candidates, free, strict=True)
+    )
+    yield Check("device", ok=True, detail=f"{rooms}: {reasons['device']}")
+    yield Check("dtype", ok=True, detail=f"{dtype}: {reasons['dtype']}")
+    try:
+        settled, needed = settle(options, config, placement, length)
+    except InsufficientMemoryError:
         ways = "; ".join(map(str, ways_that_fit(options, config, free)))
         yield Check("would fit", ok=bool(ways), detail=ways or "nothing; use a larger device")
-    check_fits(needed, free)
-    yield Check("memory", ok=True, detail=f"fits at {length} tokens; {_amount(free)} free")
+        raise
+    where = ", ".join(str(stage.device) for stage in settled.stages)
+    detail = f"fits at {length} tokens on {where}; {_amount(sum(free))} free\n{needed.table()}"
+    yield Check("memory", ok=True, detail=detail)
 
 
 def _version(name: str) -> str | None:

@@ -37,7 +37,7 @@ def doctor(
         asked = LoadOptions(
             model=model,
             quantization=quantization,
-            device=device,
+            device=options.devices(device),
             dtype=dtype,
             max_model_len=max_model_len,
             revision=revision,

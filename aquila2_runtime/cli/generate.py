@@ -67,7 +67,7 @@ def generate(
             model,
             quiet=quiet,
             quantization=quantization,
-            device=device,
+            device=options.devices(device),
             dtype=dtype,
             max_model_len=max_model_len,
             template=template,

@@ -144,7 +144,8 @@ def _peak_mib(device: str) -> float | None:
     if device.startswith("cuda"):
         import torch
 
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+        peaks = [torch.cuda.max_memory_allocated(name) for name in device.split(", ")]
+        return round(sum(peaks) / 2**20, 1)
     try:
         import resource
     except ImportError:  # not a Unix

@@ -27,7 +27,10 @@ Model = Annotated[
     ),
 ]
 Quantization = Annotated[str | None, typer.Option(help="nf4 or int8.", rich_help_panel=_LOADING)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_LOADING)]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda, cuda:N, or cuda:N,cuda:M,...", rich_help_panel=_LOADING),
+]
 Dtype = Annotated[
     str, typer.Option(help="auto, float32, float16 or bfloat16.", rich_help_panel=_LOADING)
 ]
@@ -125,6 +128,11 @@ def constraint(
     except (OSError, ValueError, RecursionError) as error:
         raise wrong(f"{schema} holds no JSON: {error}") from error
     return JsonSchema(found)
+
+
+def devices(value: str) -> str | list[str]:
+    """One device, or several that are separated by commas."""
+    return value.split(",") if "," in value else value
 
 
 def load(model: str, *, quiet: bool, **options: Any) -> Aquila2Runtime:

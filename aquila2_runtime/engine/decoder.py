@@ -8,6 +8,7 @@ What lies between the matrix products is ``pointwise``'s.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from aquila2_runtime.engine.linear import Projection, linear, take_linear
 from aquila2_runtime.engine.lora import LoraBank
 from aquila2_runtime.engine.pointwise import Pointwise
+from aquila2_runtime.engine.stages import Stage, pointwise_on
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
@@ -44,6 +46,7 @@ class Decoder:
         max_positions: Positions the rotary table covers.
         pointwise: What lies between the matrix products; None is torch's own operations.
         nf4_copy: Whether 4-bit projections are kept in 16 bits too, for many rows.
+        stages: Where the layers are; None is all of them beside the embedding.
 
     Attributes:
         adapters: The low-rank updates requests may use beside the weights.
@@ -57,25 +60,32 @@ class Decoder:
         pointwise: Pointwise | None = None,
         *,
         nf4_copy: bool = False,
+        stages: Sequence[Stage] | None = None,
     ) -> None:
         self.config = config
         self._nf4_copy = nf4_copy
         inner = model.get_submodule("model")
         self._embedding = _parameter(inner, "embed_tokens.weight")
         device = self._embedding.device
-        self._pointwise = pointwise or Pointwise(config.rms_norm_eps, self.dtype, device)
-        self._final_norm = _norm_weight(inner, "norm.weight")
+        self._stages = tuple(stages or (Stage(device, 0, config.num_layers),))
+        pointwise = pointwise or Pointwise(config.rms_norm_eps, self.dtype, device)
+        self._pointwises = [pointwise_on(pointwise, stage.device) for stage in self._stages]
+        final_norm = _norm_weight(inner, "norm.weight")
         self._layers = [
             self._take_layer(inner.get_submodule(f"layers.{index}"))
             for index in range(config.num_layers)
         ]
-        self._head = _take_head(model, self._embedding)
-        self.adapters = LoraBank(config, self.dtype, device)
+        # What follows a layer's output is computed beside that layer, also at a stage's end.
+        norms = [layer.input_norm for layer in self._layers[1:]] + [final_norm]
+        homes = [stage.device for stage in self._stages for _ in stage.layers]
+        self._next_norms = [norm.to(home) for norm, home in zip(norms, homes, strict=True)]
+        self._head = _take_head(model, self._embedding, homes[-1])
+        self.adapters = LoraBank(config, self.dtype, homes)
         self._cos, self._sin = rotary_table(config, max_positions, device)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights live."""
+        """Where the embedding is, and with it a step's ids, positions and plan."""
         return self._embedding.device
 
     @property
@@ -102,27 +112,32 @@ class Decoder:
             adapters: The low-rank updates of rows that use an adapter; None when none does.
 
         Returns:
-            Hidden states after the final norm. ``[rows, hidden]``.
+            Hidden states after the final norm, on the last stage's device. ``[rows, hidden]``.
         """
-        config, pointwise = self.config, self._pointwise
-        rows = ids.shape[0]
+        stages, rows = self._stages, ids.shape[0]
+        if len(stages) > 1:
+            stages[0].enter()
         cos, sin = self._cos[positions, None, :], self._sin[positions, None, :]
-        hidden = pointwise.begin(F.embedding(ids, self._embedding))
-        normed = pointwise.norm(hidden, self._layers[0].input_norm)
-        following = [layer.input_norm for layer in self._layers[1:]] + [self._final_norm]
-        for index, (layer, next_norm) in enumerate(zip(self._layers, following, strict=True)):
-            qkv = _adapted(adapters, index, "qkv", normed, layer.qkv(normed))
-            query, key, value = pointwise.rotate(
-                qkv.view(rows, -1, config.head_dim), cos, sin, config.num_heads
-            )
-            mixed = attention.attend(index, query, key, value, plan)
-            mixed = mixed.reshape(rows, -1).to(self.dtype)
-            added = _adapted(adapters, index, "output", mixed, layer.output(mixed))
-            hidden, normed = pointwise.add_norm(hidden, added, layer.post_norm)
-            gate_up = _adapted(adapters, index, "gate_up", normed, layer.gate_up(normed))
-            inner = pointwise.gate(gate_up)
-            added = _adapted(adapters, index, "down", inner, layer.down(inner))
-            hidden, normed = pointwise.add_norm(hidden, added, next_norm)
+        hidden = self._pointwises[0].begin(F.embedding(ids, self._embedding))
+        normed = self._pointwises[0].norm(hidden, self._layers[0].input_norm)
+        for stage, pointwise in zip(stages, self._pointwises, strict=True):
+            if stage.first:
+                hidden, normed, cos, sin = stage.enter(hidden, normed, cos, sin)
+            for index in stage.layers:
+                layer = self._layers[index]
+                qkv = _adapted(adapters, index, "qkv", normed, layer.qkv(normed))
+                query, key, value = pointwise.rotate(
+                    qkv.view(rows, -1, self.config.head_dim),
+                    cos, sin, self.config.num_heads,
+                )  # fmt: skip
+                mixed = attention.attend(index, query, key, value, plan)
+                mixed = mixed.reshape(rows, -1).to(self.dtype)
+                added = _adapted(adapters, index, "output", mixed, layer.output(mixed))
+                hidden, normed = pointwise.add_norm(hidden, added, layer.post_norm)
+                gate_up = _adapted(adapters, index, "gate_up", normed, layer.gate_up(normed))
+                inner = pointwise.gate(gate_up)
+                added = _adapted(adapters, index, "down", inner, layer.down(inner))
+                hidden, normed = pointwise.add_norm(hidden, added, self._next_norms[index])
         return normed
 
     @torch.inference_mode()
@@ -163,11 +178,11 @@ def _adapted(
     return plain if adapters is None else adapters.add(layer, name, states, plain)
 
 
-def _take_head(model: torch.nn.Module, embedding: torch.Tensor) -> Projection:
+def _take_head(model: torch.nn.Module, embedding: torch.Tensor, device: torch.device) -> Projection:
     head = model.get_submodule("lm_head")
     tied = type(head) is torch.nn.Linear and head.weight.data_ptr() == embedding.data_ptr()
     # A tied head is laid out for its own use; the embedding is needed as it is.
-    return linear(embedding) if tied else take_linear(model, "lm_head")
+    return linear(embedding.to(device)) if tied else take_linear(model, "lm_head")
 
 
 def _parameter(module: torch.nn.Module, name: str) -> torch.Tensor:

@@ -49,12 +49,19 @@ class LoraBank:
     Args:
         config: The base model's facts.
         dtype: Type they are computed in.
-        device: Where they live.
+        devices: Where they live: of each layer, or one for all.
     """
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        dtype: torch.dtype,
+        devices: torch.device | Sequence[torch.device],
+    ) -> None:
         self._dtype = dtype
-        self._device = device
+        if isinstance(devices, torch.device):
+            devices = [devices] * config.num_layers
+        self._devices = devices
         self._numbers: dict[str, int] = {}
         self._sites: dict[tuple[int, str], _Site] = {}
         query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
@@ -119,7 +126,7 @@ class LoraBank:
             for key, count in rows
             for number in [_NOBODY if key is None else self._numbers[key]] * count
         ]
-        return LoraStep(self._sites, torch.tensor(numbers, device=self._device))
+        return LoraStep(self._sites, torch.tensor(numbers, device=self._devices[0]))
 
     def _grown(
         self,
@@ -130,7 +137,7 @@ class LoraBank:
         scaling: float,
     ) -> _Site:
         """A site's matrices with those of one more adapter below them."""
-        parts = SITES[site]
+        parts, device = SITES[site], self._devices[layer]
         width = sum(self._outputs[part] for part in parts)
         downs: list[torch.Tensor] = []
         ups: list[torch.Tensor] = []
@@ -142,10 +149,10 @@ class LoraBank:
             start = sum(self._outputs[name] for name in parts[: parts.index(part)])
             rank = down.shape[0]
             # Zero where the fused output belongs to the other parts.
-            wide = torch.zeros(rank, width, dtype=self._dtype, device=self._device)
+            wide = torch.zeros(rank, width, dtype=self._dtype, device=device)
             scaled = (up.float() * scaling).t().to(self._dtype)
-            wide[:, start : start + up.shape[0]] = scaled.to(self._device)
-            downs.append(down.to(self._dtype).to(self._device))
+            wide[:, start : start + up.shape[0]] = scaled.to(device)
+            downs.append(down.to(self._dtype).to(device))
             ups.append(wide)
             owners += [number] * rank
         return _Site(torch.cat(downs), torch.cat(ups), tuple(owners))
@@ -162,7 +169,7 @@ class LoraStep:
     def __init__(self, sites: Mapping[tuple[int, str], _Site], numbers: torch.Tensor) -> None:
         self._sites = sites
         self._numbers = numbers
-        self._foreign: dict[tuple[int, ...], torch.Tensor] = {}
+        self._foreign: dict[tuple[tuple[int, ...], torch.device], torch.Tensor] = {}
 
     def add(
         self, layer: int, site: str, states: torch.Tensor, projected: torch.Tensor
@@ -179,16 +186,19 @@ class LoraStep:
         if found is None:
             return projected
         # Filled, not multiplied: what another adapter made of this row may be infinite.
-        shrunk = (states @ found.down.t()).masked_fill_(self._not_own(found.owners), 0)
+        shrunk = (states @ found.down.t()).masked_fill_(
+            self._not_own(found.owners, states.device), 0
+        )
         return projected + shrunk @ found.up
 
-    def _not_own(self, owners: tuple[int, ...]) -> torch.Tensor:
+    def _not_own(self, owners: tuple[int, ...], device: torch.device) -> torch.Tensor:
         """True where a rank does not belong to the row's adapter. ``[rows, ranks]``.
 
         Layers have mostly the same owners, so a step makes few of these.
         """
-        foreign = self._foreign.get(owners)
+        foreign = self._foreign.get((owners, device))
         if foreign is None:
-            columns = torch.tensor(owners, device=self._numbers.device)
-            foreign = self._foreign[owners] = self._numbers[:, None] != columns[None, :]
+            columns = torch.tensor(owners, device=device)
+            numbers = self._numbers.to(device, non_blocking=True)
+            foreign = self._foreign[owners, device] = numbers[:, None] != columns[None, :]
         return foreign

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from aquila2_runtime.checkpoint.config import ModelConfig, parse_config, read_config
-from aquila2_runtime.checkpoint.memory import (
+from aquila2_runtime.checkpoint.free_memory import (
     UNKNOWN,
     available_cpu_memory,
     available_memory,
-    check_fits,
-    estimate_memory,
 )
+from aquila2_runtime.checkpoint.memory import check_fits, estimate_memory
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
 from tests.fixtures_checkpoint import make_checkpoint, make_config

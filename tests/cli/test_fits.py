@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aquila2_runtime.checkpoint.config import parse_config
-from aquila2_runtime.cli.fits import ways_that_fit
+from aquila2_runtime.fits import ways_that_fit
 from aquila2_runtime.load_options import LoadOptions
 from tests.fixtures_checkpoint import make_config
 
@@ -27,7 +27,7 @@ OPTIONS = LoadOptions(model="AquilaChat2-34B-16K", device="cpu", dtype="bfloat16
 
 def ways(free: int) -> dict[str, int]:
     config = parse_config(make_config(**BIG))
-    return {way.options: way.max_model_len for way in ways_that_fit(OPTIONS, config, free)}
+    return {way.options: way.max_model_len for way in ways_that_fit(OPTIONS, config, [free])}
 
 
 def test_a_card_of_24_gib_holds_the_34b_in_nf4_only() -> None:

@@ -52,9 +52,11 @@ def kinds(annotation: Any) -> set[Any]:
 def test_an_adapter_s_load_option_is_the_runtime_s(adapter: Any, name: str) -> None:
     declared = typing.get_type_hints(LoadOptions)[name]
     field = adapter.model_fields[name]
-    # Directories by name: given as a mapping, kept as pairs by some.
-    expected = kinds(declared) - ({"sequence"} if name == "adapters" else set())
+    # Directories by name: given as a mapping, kept as pairs by some. Devices: one or several.
+    expected = kinds(declared) - ({"sequence"} if name in ("adapters", "device") else set())
     assert kinds(field.annotation) - {"sequence"} == expected
+    if name == "device":
+        assert "sequence" in kinds(field.annotation) & kinds(declared)
     if name not in OWN_DEFAULTS:
         assert field.default == LOAD[name].default
 

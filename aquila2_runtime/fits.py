@@ -1,0 +1,175 @@
+"""Whether, where and how a checkpoint fits into the memory there is. It loads nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aquila2_runtime.checkpoint.free_memory import available_memory
+from aquila2_runtime.checkpoint.memory import MemoryEstimate, check_fits
+from aquila2_runtime.checkpoint.splitting import balance, longest, parts_of
+from aquila2_runtime.engine.stages import stages_of
+from aquila2_runtime.placement import Placement, choose, estimate, on_several
+
+if TYPE_CHECKING:
+    import torch
+
+    from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.checkpoint.splitting import Parts
+    from aquila2_runtime.load_options import LoadOptions
+
+_MOST_GPUS: Final = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Way:
+    """Options that fit, and how long a context they leave room for.
+
+    Attributes:
+        options: What to pass to ``load``, as it is written there.
+        max_model_len: The longest request that fits.
+    """
+
+    options: str
+    max_model_len: int
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        return f"{self.options}: up to {self.max_model_len} tokens"
+
+
+def free_memory(devices: Sequence[torch.device]) -> list[int]:
+    """Bytes that each device has free now."""
+    return [available_memory(str(device)) for device in devices]
+
+
+def settle(
+    options: LoadOptions, config: ModelConfig, placement: Placement, max_model_len: int
+) -> tuple[Placement, MemoryEstimate]:
+    """Settle on which devices a load goes, by the memory they have free now.
+
+    Left to choose ("auto"), it takes one device where that suffices, and otherwise as few as do.
+
+    Args:
+        options: What was asked for.
+        config: The checkpoint.
+        placement: Types, and the devices that may be used.
+        max_model_len: The longest request, in tokens.
+
+    Returns:
+        The placement with its stages, and what is needed in all.
+
+    Raises:
+        InsufficientMemoryError: It does not fit; the hint says what would.
+        InvalidLoadOptionError: Captured steps were asked for, which one device alone has.
+    """
+    devices = placement.candidates
+    free = free_memory(devices)
+    needed = estimate(options, config, placement, max_model_len)
+    if len(devices) == 1:
+        if needed.total > free[0]:
+            _refuse(options, config, needed, free)
+        return placement, needed
+    listed = not isinstance(options.device, str)
+    if not listed:
+        for device, room in zip(devices, free, strict=True):
+            if needed.total <= room:
+                return placement.on(device, config, "the model fits on this one"), needed
+    spread = on_several(options, placement)
+    needed = estimate(options, config, spread, max_model_len)
+    parts = _parts(config, needed, spread)
+    # The freest first; their order among the layers stays that of their numbers.
+    order = sorted(range(len(devices)), key=lambda at: -free[at])
+    for count in range(len(devices) if listed else 2, len(devices) + 1):
+        chosen = sorted(order[:count])
+        counts = balance(parts, [free[at] for at in chosen], max_model_len)
+        if counts is not None:
+            stages = stages_of([devices[at] for at in chosen], counts)
+            told = ", ".join(f"{stage.count} layers on {stage.device}" for stage in stages)
+            spread.reasons["device"] = f"by their free memory: {told}"
+            return dataclasses.replace(spread, device=stages[0].device, stages=stages), needed
+    _refuse(options, config, needed, free)
+    return spread, needed
+
+
+def ways_that_fit(options: LoadOptions, config: ModelConfig, free: Sequence[int]) -> Iterator[Way]:
+    """Yield what fits, the most exact first.
+
+    Args:
+        options: What was asked for; devices and type are kept.
+        config: The checkpoint.
+        free: Bytes that each device has.
+    """
+    stored = config.prequantized
+    for quantization in (None, "int8", "nf4") if stored is None else (stored.method,):
+        for kv_cache_dtype in (None, "int8"):
+            tried = dataclasses.replace(
+                options,
+                quantization=quantization,
+                kv_cache_dtype=kv_cache_dtype,
+                max_model_len=None,
+                nf4_copy=False,
+                progress=None,
+            )
+            fits = _context(tried, config, free)
+            if fits:
+                given = [
+                    f'{name}="{value}"'
+                    for name, value in (
+                        ("quantization", quantization),
+                        ("kv_cache_dtype", kv_cache_dtype),
+                    )
+                    if value is not None
+                ]
+                yield Way(", ".join(given) or "no quantization", fits)
+
+
+def gpus_that_fit(
+    options: LoadOptions, config: ModelConfig, room: int, max_model_len: int
+) -> int | None:
+    """How many GPUs with so much free memory hold a checkpoint as it is asked for.
+
+    Args:
+        options: What was asked for.
+        config: The checkpoint.
+        room: Bytes that each has free.
+        max_model_len: The longest request, in tokens.
+
+    Returns:
+        The fewest that do, from two on; None where 16 do not.
+    """
+    spread = on_several(dataclasses.replace(options, cuda_graphs=None), choose(options, config))
+    parts = _parts(config, estimate(options, config, spread, max_model_len), spread)
+    for count in range(2, _MOST_GPUS + 1):
+        if balance(parts, [room] * count, max_model_len) is not None:
+            return count
+    return None
+
+
+def _context(options: LoadOptions, config: ModelConfig, free: Sequence[int]) -> int:
+    """The longest request that fits on one of the devices, or on all of them together."""
+    placement = choose(options, config)
+    needed = estimate(options, config, placement, config.max_position)
+    alone = max(needed.largest_context(room) for room in free)
+    if len(free) == 1:
+        return alone
+    spread = on_several(dataclasses.replace(options, cuda_graphs=None), placement)
+    needed = estimate(options, config, spread, config.max_position)
+    return max(alone, longest(_parts(config, needed, spread), free, config.max_position))
+
+
+def _parts(config: ModelConfig, needed: MemoryEstimate, placement: Placement) -> Parts:
+    return parts_of(config, needed, placement.dtype.itemsize)
+
+
+def _refuse(
+    options: LoadOptions, config: ModelConfig, needed: MemoryEstimate, free: Sequence[int]
+) -> None:
+    """Refuse with the table, and with everything that would fit instead."""
+    ways = [str(way) for way in ways_that_fit(options, config, free)]
+    if choose(options, config).device.type == "cuda":
+        count = gpus_that_fit(options, config, max(free), needed.length)
+        if count is not None and count > len(free):
+            ways.append(f"{count} GPUs of this size, with all that was asked for")
+    check_fits(needed, free, ways)
