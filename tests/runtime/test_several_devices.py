@@ -73,15 +73,24 @@ def needs(path: str, **options: Any) -> int:
     return placement.estimate(asked, config, chosen, config.max_position).total
 
 
-def answers(runtime: Aquila2Runtime, adapter: str | None = None) -> list[Any]:
-    """Greedy and drawn answers, prompts that share a beginning, many at once."""
-    found = []
+def answers(
+    runtime: Aquila2Runtime, adapter: str | None = None
+) -> tuple[list[tuple[int, ...]], list[float]]:
+    """Greedy and drawn answers, prompts that share a beginning, many at once.
+
+    Ids, and log-probabilities: whose last digits may depend on which requests met in a step.
+    """
+    ids: list[tuple[int, ...]] = []
+    scores: list[float] = []
     for params in PARAMS:
         prompts = [*PROMPTS, LONG + "Who?", LONG + "Where?"]
         outputs = [runtime.complete(prompt, params, adapter=adapter) for prompt in prompts[:2]]
         outputs += runtime.complete_batch(prompts, params, adapter=adapter)
-        found += [(out.token_ids, out.logprobs, out.prompt_logprobs) for out in outputs]
-    return found
+        ids += [out.token_ids for out in outputs]
+        for out in outputs:
+            scores += [one.logprob for one in out.logprobs or ()]
+            scores += [one.logprob for one in out.prompt_logprobs or () if one is not None]
+    return ids, scores
 
 
 def test_ids_and_probabilities_are_those_of_one_device(
@@ -93,7 +102,7 @@ def test_ids_and_probabilities_are_those_of_one_device(
         "speculation": "ngram",
     }
     with Aquila2Runtime.load(own, device="cpu", **options) as runtime:
-        right = answers(runtime) + answers(runtime, "noise")
+        right = [answers(runtime, None), answers(runtime, "noise")]
         chats = [out.text for out in runtime.chat_batch([ask(at) for at in range(4)], PARAMS[1])]
     whole = needs(own)
     two[:] = [whole * 2 // 3, whole * 2 // 3]
@@ -101,7 +110,7 @@ def test_ids_and_probabilities_are_those_of_one_device(
         caplog.at_level(logging.INFO, "aquila2_runtime"),
         Aquila2Runtime.load(own, device="auto", **options) as runtime,
     ):
-        assert answers(runtime) + answers(runtime, "noise") == right
+        found = [answers(runtime, None), answers(runtime, "noise")]
         again = [out.text for out in runtime.chat_batch([ask(at) for at in range(4)], PARAMS[1])]
         assert again == chats
         assert runtime.info.device == "cpu, cpu"
@@ -109,6 +118,11 @@ def test_ids_and_probabilities_are_those_of_one_device(
         assert runtime.info.cuda_graphs is False
         assert "several devices" in runtime.info.reasons["cuda_graphs"]
     assert "several devices" in caplog.text
+    assert [ids for ids, _ in found] == [ids for ids, _ in right]
+    assert right[0][0] != right[1][0]
+    for (_, scores), (_, wanted) in zip(found, right, strict=True):
+        assert len(scores) > 100
+        assert scores == pytest.approx(wanted, abs=1e-4)
 
 
 def test_auto_takes_one_device_where_the_model_fits_there(own: str, two: list[int]) -> None:
