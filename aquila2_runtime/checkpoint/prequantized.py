@@ -18,9 +18,15 @@ from aquila2_runtime.errors import ConfigError, InvalidLoadOptionError
 METHODS: Final = {"nf4": "bitsandbytes NF4", "int8": "bitsandbytes int8"}
 STATE: Final = "weight.quant_state.bitsandbytes__nf4"
 HEAD: Final = "lm_head"
+# As bitsandbytes packs: numbers that share a scale, and scales that share a second one.
+BLOCK: Final = 64
+NESTED_BLOCK: Final = 256
+# Bytes of a weight's description. It is padded, so that a file's header can be written before any
+# weight is packed: its length would depend on a number that packing finds.
+STATE_BYTES: Final = 256
 # Numbers in the tables of 4-bit and of 8-bit codes.
-_CODES: Final = 16
-_NESTED_CODES: Final = 256
+CODES: Final = 16
+NESTED_CODES: Final = 256
 _MODULE: Final = re.compile(r"\w+(\.\w+)*", re.ASCII)
 _MAX_SKIPPED: Final = 10_000
 
@@ -64,12 +70,12 @@ class Prequantized:
         parts = {
             "weight": Expected((-(-out * inputs // 2), 1), ("uint8",)),
             "weight.absmax": Expected((ANY,), ("uint8" if self.nested else "float32",)),
-            "weight.quant_map": Expected((_CODES,), ("float32",)),
+            "weight.quant_map": Expected((CODES,), ("float32",)),
             STATE: Expected((ANY,), ("uint8",)),
         }
         if self.nested:
             parts["weight.nested_absmax"] = Expected((ANY,), ("float32",))
-            parts["weight.nested_quant_map"] = Expected((_NESTED_CODES,), ("float32",))
+            parts["weight.nested_quant_map"] = Expected((NESTED_CODES,), ("float32",))
         return parts
 
     def settings(self, compute_dtype: Any) -> Any:

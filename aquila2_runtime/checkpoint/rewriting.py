@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from aquila2_runtime.checkpoint.expected import projections
-from aquila2_runtime.checkpoint.prequantized import HEAD, Prequantized
+from aquila2_runtime.checkpoint.prequantized import (
+    BLOCK,
+    CODES,
+    HEAD,
+    NESTED_BLOCK,
+    NESTED_CODES,
+    STATE,
+    STATE_BYTES,
+    Prequantized,
+)
 from aquila2_runtime.checkpoint.shard_writer import TensorForm
 from aquila2_runtime.errors import MissingDependencyError, WeightsError
 
@@ -19,15 +27,6 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.checkpoint.sources import PackedSource, Source
     from aquila2_runtime.checkpoint.verify import WeightFiles
-
-# As bitsandbytes packs: numbers that share a scale, and scales that share a second one.
-_BLOCK: Final = 64
-_NESTED_BLOCK: Final = 256
-# Bytes of a weight's description. It is padded, so that a file's header can be written before any
-# weight is packed: its length would depend on a number that packing finds.
-_STATE_BYTES: Final = 256
-_CODES: Final = 16
-_NESTED_CODES: Final = 256
 
 
 class Rewriter:
@@ -87,15 +86,16 @@ class Rewriter:
                 f"{module}.weight_format": TensorForm((), "uint8"),
             }
         numbers = shape[0] * shape[1]
-        blocks = -(-numbers // _BLOCK)
-        return {
-            name: TensorForm((-(-numbers // 2), 1), "uint8"),
-            f"{name}.absmax": TensorForm((blocks,), "uint8"),
-            f"{name}.nested_absmax": TensorForm((-(-blocks // _NESTED_BLOCK),), "float32"),
-            f"{name}.nested_quant_map": TensorForm((_NESTED_CODES,), "float32"),
-            f"{name}.quant_map": TensorForm((_CODES,), "float32"),
-            f"{name}.quant_state.bitsandbytes__nf4": TensorForm((_STATE_BYTES,), "uint8"),
+        blocks = -(-numbers // BLOCK)
+        forms = {
+            "weight": TensorForm((-(-numbers // 2), 1), "uint8"),
+            "weight.absmax": TensorForm((blocks,), "uint8"),
+            "weight.nested_absmax": TensorForm((-(-blocks // NESTED_BLOCK),), "float32"),
+            "weight.nested_quant_map": TensorForm((NESTED_CODES,), "float32"),
+            "weight.quant_map": TensorForm((CODES,), "float32"),
+            STATE: TensorForm((STATE_BYTES,), "uint8"),
         }
+        return {f"{module}.{part}": form for part, form in forms.items()}
 
     def open(self, files: tuple[Path, ...]) -> Mapping[str, Source | PackedSource]:
         """Open some of the source's files."""
@@ -135,36 +135,18 @@ def _packed(name: str, weight: torch.Tensor, method: str) -> dict[str, torch.Ten
     import torch
     from bitsandbytes import functional
 
+    from aquila2_runtime.checkpoint.nf4_packing import pack_nf4
+
+    module = name.removesuffix(".weight")
+    if method == "nf4":
+        return {f"{module}.{part}": tensor for part, tensor in pack_nf4(weight).items()}
     bnb: Any = functional  # untyped
-    if method == "int8":
-        # bitsandbytes packs from 16-bit floats; rows beyond their range would be lost.
-        packed, scales, _ = bnb.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
-        module = name.removesuffix(".weight")
-        return {
-            name: packed,
-            f"{module}.SCB": scales.reshape(-1),
-            f"{module}.weight_format": torch.zeros((), dtype=torch.uint8),  # by rows
-        }
-    packed, state = bnb.quantize_4bit(
-        weight.contiguous(), blocksize=_BLOCK, compress_statistics=True, quant_type="nf4"
-    )
-    described = {
-        "quant_type": state.quant_type,
-        "blocksize": state.blocksize,
-        "dtype": str(state.dtype).removeprefix("torch."),
-        "shape": list(state.shape),
-        "nested_blocksize": state.state2.blocksize,
-        "nested_dtype": str(state.state2.dtype).removeprefix("torch."),
-        "nested_offset": float(state.offset),
-    }
-    text = json.dumps(described).encode().ljust(_STATE_BYTES)
+    # bitsandbytes packs from float16, whatever it is given.
+    packed, scales, _ = bnb.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
     return {
         name: packed,
-        f"{name}.absmax": state.absmax,
-        f"{name}.nested_absmax": state.state2.absmax,
-        f"{name}.nested_quant_map": state.state2.code,
-        f"{name}.quant_map": state.code,
-        f"{name}.quant_state.bitsandbytes__nf4": torch.tensor(list(text), dtype=torch.uint8),
+        f"{module}.SCB": scales.reshape(-1),
+        f"{module}.weight_format": torch.zeros((), dtype=torch.uint8),  # by rows
     }
 
 

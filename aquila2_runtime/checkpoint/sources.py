@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -29,6 +29,15 @@ def is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
+def cannot_hold(name: str, dtype: torch.dtype) -> WeightsError:
+    """Say that a tensor's values do not fit the type they are wanted in."""
+    return WeightsError(
+        f"Tensor {name} has values that {str(dtype).removeprefix('torch.')} cannot hold.",
+        parameter=name,
+        hint='Load with dtype="bfloat16" or "float32".',
+    )
+
+
 def _not_finite(name: str, file: str) -> WeightsError:
     """Say that a tensor holds NaN or infinity."""
     return WeightsError(
@@ -37,6 +46,14 @@ def _not_finite(name: str, file: str) -> WeightsError:
         value=file,
         hint="Fetch the file again; it may be damaged.",
     )
+
+
+class HasNames(Protocol):
+    """What is made of tensors in files."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Which."""
 
 
 class Watch:
@@ -79,7 +96,7 @@ class Watch:
                     self.failure = self.failure or error
                     raise
 
-    def check_counts(self, sources: Iterable[Source | PackedSource]) -> None:
+    def check_counts(self, sources: Iterable[HasNames]) -> None:
         """Every tensor was read, and once."""
         for name in (part for source in sources for part in source.names):
             if self._reads.get(name) != 1:
@@ -152,6 +169,22 @@ class PackedSource:
             weight = self._update(weight)
         whole: torch.Tensor = weight[index]  # type: ignore[index]
         return whole
+
+
+class RoundedSource:
+    """A tensor in the type it is wanted in, where transformers would leave it in the file's."""
+
+    def __init__(self, source: Source | PackedSource, dtype: torch.dtype) -> None:
+        self.names = source.names
+        self._source = source
+        self._dtype = dtype
+
+    def get_dtype(self) -> str:
+        """The type as safetensors spells it; transformers asks whether it is a float."""
+        return "F"
+
+    def __getitem__(self, index: object) -> torch.Tensor:
+        return self._source[index].to(self._dtype)
 
 
 def open_sources(

@@ -16,9 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from aquila2_runtime.checkpoint.expected import FLOATS, projections
 from aquila2_runtime.checkpoint.lora import lora_updates
+from aquila2_runtime.checkpoint.nf4_packing import packing_sources
 from aquila2_runtime.checkpoint.prequantized import Prequantized, settle_form
-from aquila2_runtime.checkpoint.sources import Progress, Update, Watch, is_finite, open_sources
+from aquila2_runtime.checkpoint.sources import (
+    Progress,
+    RoundedSource,
+    Source,
+    Update,
+    Watch,
+    cannot_hold,
+    is_finite,
+    open_sources,
+)
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.errors import (
     Aquila2Error,
@@ -114,14 +125,19 @@ def _load(
     register()
     watch = Watch(files, progress)
     on_cpu = any(device.type == "cpu" for device in places.values())
-    sources = dict(open_sources(files, watch, own=on_cpu, updates=updates))
+    sources: dict[str, Any] = dict(open_sources(files, watch, own=on_cpu, updates=updates))
     if config.tie_word_embeddings and _HEAD in sources:
         _check_tied(sources, watch)
         del sources[_HEAD]
+    stored = config.prequantized is not None
+    if on_cpu and not stored and settings is not None and settings.load_in_4bit:
+        weights = {f"{name}.weight" for name in projections(config)}
+        sources, stored = packing_sources(sources, weights, dtype, watch), True
     facts = AquilaConfig.of(config)
-    if config.prequantized is not None:
+    if stored:
+        sources = {name: _rounded(name, source, files, dtype) for name, source in sources.items()}
         # Where transformers looks for it, to expect packed tensors.
-        facts.quantization_config = settings.to_dict()
+        facts.quantization_config, settings = settings.to_dict(), None
     failure: BaseException
     try:
         # Typed to give a model alone; with output_loading_info it gives a pair.
@@ -131,7 +147,7 @@ def _load(
             state_dict=sources,
             dtype=dtype,
             device_map=dict(places),
-            quantization_config=None if config.prequantized else settings,
+            quantization_config=settings,
             output_loading_info=True,
         )
     except Exception:
@@ -151,6 +167,13 @@ def _load(
             return model
         failure = watch.failure
     raise failure
+
+
+def _rounded(name: str, source: Any, files: WeightFiles, dtype: torch.dtype) -> Any:
+    """What is not packed, in its type in memory: beside packed weights transformers keeps all."""
+    info = files.tensors.get(name)
+    plain = info is not None and info.dtype in FLOATS and name.endswith(".weight")
+    return RoundedSource(source, dtype) if plain and isinstance(source, Source) else source
 
 
 def _places(
@@ -205,11 +228,7 @@ def _check_finite(
         # A tensor without a file of its own was unpacked, or is the tied head.
         changed = info is None or info.dtype != held or name in updated
         if changed and parameter.is_floating_point() and not is_finite(parameter):
-            raise WeightsError(
-                f"Tensor {name} has values that {held} cannot hold.",
-                parameter=name,
-                hint='Load with dtype="bfloat16" or "float32".',
-            )
+            raise cannot_hold(name, dtype)
 
 
 def _settings(

@@ -159,6 +159,18 @@ def test_the_runtime_serves_a_packed_directory_as_it_serves_the_packed_load(
     assert "NF4" in runtime.info.reasons["quantization"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_not_packed_takes_the_type_that_is_asked_for(
+    saved: dict[str, Path], plain: Path, dtype: torch.dtype
+) -> None:
+    for model in (load(saved["nf4-double"], dtype), load(plain, dtype, quantization="nf4")):
+        floats = {
+            parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()
+        }
+        assert floats == {dtype}
+        assert logits(model).dtype == dtype
+
+
 def test_another_form_than_the_files_have_is_refused(saved: dict[str, Path]) -> None:
     with pytest.raises(InvalidLoadOptionError, match="int8") as caught:
         Aquila2Runtime.load(str(saved["nf4"]), device="cpu", quantization="int8")
