@@ -103,7 +103,7 @@ class Rewriter:
 
         tensors = {name: info for name, info in self._files.tensors.items() if info.file in files}
         part = dataclasses.replace(self._files, files=files, tensors=tensors)
-        return open_sources(part, Watch(part, None), own=False)
+        return open_sources(part, Watch(part, None))
 
     def read(
         self, sources: Mapping[str, Source | PackedSource], name: str

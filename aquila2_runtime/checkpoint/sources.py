@@ -114,15 +114,12 @@ class Watch:
 class Source:
     """A tensor in a file, read when it is indexed: all that transformers asks of one."""
 
-    def __init__(
-        self, name: str, stored: Any, watch: Watch, update: Update | None, *, own: bool
-    ) -> None:
+    def __init__(self, name: str, stored: Any, watch: Watch, update: Update | None) -> None:
         self._name = name
         self.names = (name,)
         self.stored = stored
         self._watch = watch
         self._update = update
-        self._own = own
 
     def get_dtype(self) -> str:
         """The stored type as safetensors spells it; transformers asks whether it is a float."""
@@ -132,9 +129,6 @@ class Source:
 
     def __getitem__(self, index: object) -> torch.Tensor:
         tensor: torch.Tensor = self.stored[index]
-        if self._own and isinstance(self.stored, torch.Tensor):
-            # A mapped tensor would change, or crash the process, with its file.
-            tensor = tensor.clone()
         self._watch.seen(self._name, tensor)
         return tensor if self._update is None else self._update(tensor)
 
@@ -171,42 +165,53 @@ class PackedSource:
         return whole
 
 
-class RoundedSource:
-    """A tensor in the type it is wanted in, where transformers would leave it in the file's."""
+class OwnSource:
+    """A tensor that no file's memory is behind any more.
 
-    def __init__(self, source: Source | PackedSource, dtype: torch.dtype) -> None:
+    What is read is a view of the mapped file: it would change with the file, and crash the process
+    where the file became shorter.
+
+    Args:
+        source: Gives its values.
+        dtype: Type it is wanted in; None leaves its own. Beside packed weights transformers would
+            leave everything in the file's.
+    """
+
+    def __init__(self, source: Source, dtype: torch.dtype | None) -> None:
         self.names = source.names
         self._source = source
         self._dtype = dtype
 
     def get_dtype(self) -> str:
-        """The type as safetensors spells it; transformers asks whether it is a float."""
-        return "F"
+        """The stored type as safetensors spells it."""
+        return self._source.get_dtype()
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        return self._source[index].to(self._dtype)
+        tensor = self._source[index]
+        return tensor.to(self._dtype or tensor.dtype, copy=True)
 
 
 def open_sources(
-    files: WeightFiles, watch: Watch, *, own: bool, updates: Mapping[str, Update] | None = None
+    files: WeightFiles, watch: Watch, *, updates: Mapping[str, Update] | None = None
 ) -> Mapping[str, Source | PackedSource]:
     """Open every shard; nothing is read yet.
 
     Args:
         files: Verified files.
         watch: Told of every tensor that is read.
-        own: Copy tensors out of mapped files, for models that stay in main memory.
         updates: Changes to make to tensors, by name, when they are read whole.
 
     Returns:
-        For each tensor what gives its values when indexed.
+        For each tensor what gives its values when indexed, as a view of the mapped file where they
+        are stored as they are.
 
     Raises:
-        WeightsError: A shard cannot be opened.
+        WeightsError: A shard cannot be opened, or is not the one that was verified.
     """
     from safetensors import SafetensorError, safe_open
 
     sources: dict[str, Source] = {}
+    files.check_unchanged()
     for file in files.files:
         names = [name for name, info in files.tensors.items() if info.file == file]
         if files.format == "bin":
@@ -222,9 +227,10 @@ def open_sources(
                     hint="Fetch the file again.",
                 ) from None
         sources |= {
-            name: Source(name, stored[name], watch, (updates or {}).get(name), own=own)
-            for name in names
+            name: Source(name, stored[name], watch, (updates or {}).get(name)) for name in names
         }
+    # Opened by name: what was opened is what was verified if neither moment saw another file.
+    files.check_unchanged()
     if files.packing is not None:
         return _joined(sources, files.packing, watch, updates or {})
     return sources

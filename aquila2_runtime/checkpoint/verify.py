@@ -33,6 +33,7 @@ _COMPUTED: Final = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.in
 # Parts that only packed weights have.
 _PACKED: Final = re.compile(r".*\.(qweight|qzeros|g_idx|scales|SCB|weight\..+)")
 _MAX_NAME: Final = 255
+_CHANGED: Final = "Load it again when nothing else writes to the directory."
 _GPTQ: Final = re.compile(r"gptq_model-\dbit-(-?1|\d{1,5})g")
 
 
@@ -46,6 +47,7 @@ class WeightFiles:
         tensors: Every tensor the model takes, by name.
         ignored: Tensors known to be computed anew instead of read.
         packing: How 4-bit weights are stored; None when they are not packed.
+        stamps: Which file each name stood for when it was verified, and its last change.
     """
 
     format: str
@@ -53,6 +55,19 @@ class WeightFiles:
     tensors: Mapping[str, TensorInfo]
     ignored: tuple[str, ...]
     packing: Packing | None = None
+    stamps: Mapping[Path, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+
+    def check_unchanged(self) -> None:
+        """Make sure that what is read is what was verified.
+
+        In a hub's cache names are links: another process may point them elsewhere at any time.
+
+        Raises:
+            WeightsError: A name stands for another file now, or its file was written to.
+        """
+        for file, stamp in self.stamps.items():
+            if _stamp(file) != stamp:
+                _fail(file.name, None, "was changed or exchanged while it was read", _CHANGED)
 
     @property
     def num_bytes(self) -> int:
@@ -78,6 +93,7 @@ def verify_weights(path: Path, config: ModelConfig, *, allow_pickle: bool = True
     names = [f"{stem}.{kind}"] if placed is None else sorted(set(placed.values()))
     _check_files(path, names, kind, stem, indexed=placed is not None)
     read = read_safetensors_header if kind == "safetensors" else read_bin_header
+    stamps = {path / name: _stamp(path / name) for name in names}
     found: dict[str, TensorInfo] = {}
     ignored: list[str] = []
     expected = expected_tensors(config)
@@ -98,7 +114,15 @@ def verify_weights(path: Path, config: ModelConfig, *, allow_pickle: bool = True
             _fail(names[0], None, "holds bitsandbytes weights; only safetensors of them are read")
         check_states(config.prequantized, prequantized_projections(config), found)
     files = tuple(path / name for name in names)
-    return WeightFiles(kind, files, found, tuple(ignored), config.packing)
+    return WeightFiles(kind, files, found, tuple(ignored), config.packing, stamps)
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _format(path: Path, *, allow_pickle: bool) -> tuple[str, str]:

@@ -16,20 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from aquila2_runtime.checkpoint.expected import FLOATS, projections
+from aquila2_runtime.checkpoint.feed import feed
 from aquila2_runtime.checkpoint.lora import lora_updates
-from aquila2_runtime.checkpoint.nf4_packing import packing_sources
 from aquila2_runtime.checkpoint.prequantized import Prequantized, settle_form
-from aquila2_runtime.checkpoint.sources import (
-    Progress,
-    RoundedSource,
-    Source,
-    Update,
-    Watch,
-    cannot_hold,
-    is_finite,
-    open_sources,
-)
+from aquila2_runtime.checkpoint.sources import Progress, Update, Watch, cannot_hold, is_finite
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.errors import (
     Aquila2Error,
@@ -45,8 +35,6 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.register import AquilaForCausalLM
 
 _QUANTIZATIONS: Final = ("nf4", "int8")
-_HEAD: Final = "lm_head.weight"
-_EMBEDDING: Final = "model.embed_tokens.weight"
 # transformers changes torch's default type and its own log level while it builds a model.
 _ONE_AT_A_TIME: Final = threading.Lock()
 
@@ -125,17 +113,9 @@ def _load(
     register()
     watch = Watch(files, progress)
     on_cpu = any(device.type == "cpu" for device in places.values())
-    sources: dict[str, Any] = dict(open_sources(files, watch, own=on_cpu, updates=updates))
-    if config.tie_word_embeddings and _HEAD in sources:
-        _check_tied(sources, watch)
-        del sources[_HEAD]
-    stored = config.prequantized is not None
-    if on_cpu and not stored and settings is not None and settings.load_in_4bit:
-        weights = {f"{name}.weight" for name in projections(config)}
-        sources, stored = packing_sources(sources, weights, dtype, watch), True
+    sources, stored = feed(files, config, dtype, settings, watch, updates, on_cpu=on_cpu)
     facts = AquilaConfig.of(config)
     if stored:
-        sources = {name: _rounded(name, source, files, dtype) for name, source in sources.items()}
         # Where transformers looks for it, to expect packed tensors.
         facts.quantization_config, settings = settings.to_dict(), None
     failure: BaseException
@@ -160,6 +140,7 @@ def _load(
             model: AquilaForCausalLM = loaded[0]
             _check_report(loaded[1])
             watch.check_counts(sources.values())
+            files.check_unchanged()
             _check_finite(model, files, dtype, updates)
             model.requires_grad_(False)
             _spare_kernel(model)
@@ -167,13 +148,6 @@ def _load(
             return model
         failure = watch.failure
     raise failure
-
-
-def _rounded(name: str, source: Any, files: WeightFiles, dtype: torch.dtype) -> Any:
-    """What is not packed, in its type in memory: beside packed weights transformers keeps all."""
-    info = files.tensors.get(name)
-    plain = info is not None and info.dtype in FLOATS and name.endswith(".weight")
-    return RoundedSource(source, dtype) if plain and isinstance(source, Source) else source
 
 
 def _places(
@@ -191,18 +165,6 @@ def _places(
         # A tied head is the embedding itself, wherever that is.
         "lm_head": device if config.tie_word_embeddings else last,
     }
-
-
-def _check_tied(sources: Mapping[str, Any], watch: Watch) -> None:
-    """A head that is stored although it is tied must be the embedding."""
-    head, embedding = (sources[name].stored[...] for name in (_HEAD, _EMBEDDING))
-    if not torch.equal(head, embedding.to(head.dtype)):
-        raise WeightsError(
-            f"{_HEAD} differs from {_EMBEDDING}, yet config.json ties them.",
-            parameter=_HEAD,
-            hint="Set tie_word_embeddings to false in config.json.",
-        )
-    watch.seen(_HEAD, head)
 
 
 def _check_report(info: dict[str, Any]) -> None:

@@ -298,3 +298,67 @@ def test_loaded_logits_are_those_of_llama_with_the_same_weights(tmp_path: Path) 
     reference = transformers.LlamaForCausalLM(config).eval()
     reference.load_state_dict(make_tensors(read_config(path).raw))
     assert torch.allclose(logits(load(path)), logits(reference), atol=1e-6)
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4", "int8"])
+@pytest.mark.parametrize("layout", ["safetensors", "bin"])
+def test_a_loaded_model_does_not_change_with_its_files(
+    tmp_path: Path, layout: str, quantization: str | None
+) -> None:
+    """Weights in the files' own type are mapped; a model that kept the mapping would follow it."""
+    if quantization is not None:
+        pytest.importorskip("bitsandbytes")
+    path = make_checkpoint(tmp_path, layout=layout, dtype=torch.bfloat16)
+    model = load(path, torch.bfloat16, quantization=quantization)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for file in (*path.glob("*.safetensors"), *path.glob("*.bin")):
+        with file.open("r+b") as opened:
+            opened.write(b"\x11" * file.stat().st_size)
+    changed = [
+        name for name, tensor in model.state_dict().items() if not torch.equal(before[name], tensor)
+    ]
+    assert changed == []
+
+
+def cached(folder: Path, source: Path) -> Path:
+    """The checkpoint as the hub client lays it out: names that are links to contents."""
+    snapshot, blobs = folder / "snapshots" / "abc", folder / "blobs"
+    for directory in (snapshot, blobs):
+        directory.mkdir(parents=True)
+    for number, file in enumerate(sorted(source.iterdir())):
+        (blobs / str(number)).write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(Path("../../blobs") / str(number))
+    return snapshot
+
+
+@pytest.mark.parametrize("when", [0, 1, 2])
+@pytest.mark.parametrize("how", ["link", "file", "gone"])
+def test_a_link_that_is_exchanged_while_it_is_read_is_found(
+    tmp_path: Path, when: int, how: str
+) -> None:
+    """H6: between the check and the reading, and while shards are read, by another process."""
+    source = make_checkpoint(tmp_path / "source")
+    other = make_checkpoint(tmp_path / "other", seed=7)
+    path = cached(tmp_path / "cache", source)
+    assert logits(load(path)) is not None
+    victim = path / "model-00003-of-00003.safetensors"
+    calls = 0
+
+    def exchange(stage: str, done: int, total: int | None) -> None:
+        nonlocal calls
+        if stage == "loading":
+            if calls == when:
+                new = path / "new"
+                if how == "gone":
+                    victim.unlink()
+                elif how == "link":
+                    new.symlink_to(other / victim.name)
+                    new.replace(victim)
+                else:
+                    new.write_bytes((other / victim.name).read_bytes())
+                    new.replace(victim)
+            calls += 1
+
+    with pytest.raises(WeightsError, match=r"00003-of-00003.*(exchanged|cannot be opened)"):
+        load(path, progress=exchange)
+    assert calls > when
