@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -81,7 +81,7 @@ class TestUnit(Both, ChatModelUnitTests):
 class TestIntegration(Both, ChatModelIntegrationTests):
     """The integration suite."""
 
-    supported_usage_metadata_details: Any = {
+    supported_usage_metadata_details: ClassVar[Any] = {
         way: ["cache_read_input", "cache_creation_input"] for way in ("invoke", "stream")
     }
     supports_model_override = True

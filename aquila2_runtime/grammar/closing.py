@@ -6,6 +6,10 @@ end ends, an object that may close closes, and of the members only required ones
 first, because the next required one is the only one that must come. What remains are values of
 several types, numbers, and strings with a pattern.
 
+Where many members have patterns, each of their other beginnings would be followed as far as the
+whole answer is long. A second search settles each value as soon as it ends: what is found then may
+not be the shortest.
+
 While an answer is written, most of the way that was known before stays good: a search then only
 has to reach a place from which a tail of the known way leads on.
 """
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from aquila2_runtime.grammar.vocabulary import Vocabulary
 
 _FEW: Final = 24
+_FEWER: Final = 16  # in the narrow search: digits are looked at one by one, letters are not
 # Where many bytes are allowed, one of these usually leads on as well as any other.
 _USUAL: Final = b'a0A-.:@/TZ1 ",}]'
 _ENDS: Final = b'"}]'
@@ -33,6 +38,7 @@ _LETTER: Final = b"a"[0]
 _LONGEST_RUN: Final = 10_002
 _SECONDS_PER_TRY: Final = 5e-5
 _BEHIND: Final = frozenset(b",}]")
+_SETTLED: Final = (b'"', b",", b"}", b"]")
 _MOST_TAILS: Final = 64
 _PROBE: Final = 16  # equal bytes: how many are allowed tells how far a pattern has got
 _ALIKE: Final = 2  # ways of equal length to what looks like the same place
@@ -70,9 +76,10 @@ class Closing:
                 taken, which need not be the shortest.
         """
         tails = self._tails(known) if self._json else []
-        found = self._search(matcher, place, tries // 4, tails, narrow=True)
-        if found is not None:
-            return found
+        for settling in (False, True) if self._json else (False,):
+            found = self._search(matcher, place, tries // 4, tails, narrow=True, settling=settling)
+            if found is not None:
+                return found
         return self._search(matcher, place, tries, tails, narrow=False)
 
     def _search(
@@ -83,6 +90,7 @@ class Closing:
         tails: Sequence[tuple[bytes, list[int]]],
         *,
         narrow: bool,
+        settling: bool = False,
     ) -> bytes | None:
         serial = itertools.count()
         until = time.thread_time() + tries * _SECONDS_PER_TRY
@@ -92,6 +100,9 @@ class Closing:
             _, _, path, here, at = heapq.heappop(ways)
             if here.is_accepting():
                 return path
+            if settling and at.quote == OUTSIDE and path[-1:] in _SETTLED:
+                ways.clear()
+                seen.clear()
             if at.quote == OUTSIDE:
                 for tail, tokens in tails:
                     if here.validate_tokens(tokens) == len(tokens):
@@ -173,7 +184,7 @@ class Closing:
         chosen: Sequence[int] = allowed
         if self._json:
             chosen = self._json_steps(allowed, at, narrow=narrow)
-        if len(chosen) > _FEW:
+        if len(chosen) > (_FEWER if narrow else _FEW):
             usual = _USUAL if narrow else range(0x80)
             chosen = [byte for byte in usual if byte in chosen] or chosen
         return (bytes((byte,)) for byte in chosen)
