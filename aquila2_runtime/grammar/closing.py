@@ -40,7 +40,8 @@ _SECONDS_PER_TRY: Final = 5e-5
 _BEHIND: Final = frozenset(b",}]")
 _SETTLED: Final = (b'"', b",", b"}", b"]")
 _MOST_TAILS: Final = 64
-_PROBE: Final = 16  # equal bytes: how many are allowed tells how far a pattern has got
+# How many of these bytes are allowed tells how far a pattern has got, and whether it may end soon.
+_PROBES: Final = (b"0" * 16, b"a" * 16, b'aa"')
 _ALIKE: Final = 2  # ways of equal length to what looks like the same place
 
 
@@ -60,7 +61,9 @@ class Closing:
         self._json = json_text
         self._required = tuple(required)
         units = vocabulary.units
-        self._probes = [[units[byte]] * _PROBE for byte in b"0a" if byte in units]
+        self._probes = [
+            [units[byte] for byte in probe] for probe in _PROBES if units.keys() >= {*probe}
+        ]
 
     def find(
         self, matcher: Any, place: JsonPosition, tries: int, known: bytes = b""
@@ -76,11 +79,15 @@ class Closing:
                 taken, which need not be the shortest.
         """
         tails = self._tails(known) if self._json else []
-        for settling in (False, True) if self._json else (False,):
-            found = self._search(matcher, place, tries // 4, tails, narrow=True, settling=settling)
-            if found is not None:
-                return found
-        return self._search(matcher, place, tries, tails, narrow=False)
+        # What completed the answer before has the letters that its patterns ask for.
+        usual = bytes({*_USUAL, *known})
+        found = self._search(matcher, place, tries // 4, tails, narrow=usual)
+        if found is None and self._json:
+            found = self._search(matcher, place, tries // 2, tails, narrow=usual, settling=True)
+            tries -= tries // 4
+        if found is not None:
+            return found
+        return self._search(matcher, place, tries, tails, narrow=b"")
 
     def _search(
         self,
@@ -89,9 +96,10 @@ class Closing:
         tries: int,
         tails: Sequence[tuple[bytes, list[int]]],
         *,
-        narrow: bool,
+        narrow: bytes,
         settling: bool = False,
     ) -> bytes | None:
+        """Search; ``narrow`` has the bytes to look at where many are allowed, none for all."""
         serial = itertools.count()
         until = time.thread_time() + tries * _SECONDS_PER_TRY
         ways = [(0, next(serial), b"", matcher.deep_copy(), place)]
@@ -174,7 +182,7 @@ class Closing:
             return False
         return bool(matcher.consume_tokens(tokens))
 
-    def _steps(self, matcher: Any, at: JsonPosition, *, narrow: bool) -> Iterator[bytes]:
+    def _steps(self, matcher: Any, at: JsonPosition, *, narrow: bytes) -> Iterator[bytes]:
         mask: bytes = matcher.compute_bitmask()
         allowed = [
             byte
@@ -185,12 +193,12 @@ class Closing:
         if self._json:
             chosen = self._json_steps(allowed, at, narrow=narrow)
         if len(chosen) > (_FEWER if narrow else _FEW):
-            usual = _USUAL if narrow else range(0x80)
+            usual = narrow or range(0x80)
             chosen = [byte for byte in usual if byte in chosen] or chosen
         return (bytes((byte,)) for byte in chosen)
 
     def _json_steps(
-        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bool
+        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bytes
     ) -> Sequence[int]:
         if at.quote == INSIDE and at.naming:
             return self._naming_steps(allowed, at, narrow=narrow)
@@ -205,7 +213,7 @@ class Closing:
         return allowed
 
     def _naming_steps(
-        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bool
+        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bytes
     ) -> Sequence[int]:
         word = at.word
         ahead = {name[len(word)] for name in self._required

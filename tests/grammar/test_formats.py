@@ -142,6 +142,27 @@ def test_an_e_mail_s_pattern_leaves_out_what_no_mail_reaches(address: str, fits:
     assert bool(re.fullmatch(PATTERNS["email"], address)) is fits
 
 
+def test_an_e_mail_closes_wherever_it_stands(compiler: Any) -> None:
+    mail = {"type": "string", "format": "email"}
+    schema = {"properties": {"to": mail, "n": {"type": "null"}}, "required": ["to", "n"]}
+    compiled = compiler[0].compile(JsonSchema(schema))
+    assert compiled.way == b'{"to": "a@a.aa", "n": null}'
+    for seed in range(4):
+        text, _ = drive(compiled, compiler[1], 24 + seed * 8, random.Random(seed))
+        assert re.fullmatch(PATTERNS["email"], json.loads(text)["to"])
+
+
+def test_many_patterns_side_by_side_close(compiler: Any) -> None:
+    """Each of their other beginnings was once followed as far as the whole answer is long."""
+    made = pydantic.create_model(
+        "Made", **{f"x{n}": (k, ...) for n, k in enumerate(KINDS.values())}
+    )
+    compiled = compiler[0].compile(JsonSchema(class_schema(made)))
+    text, cut = drive(compiled, compiler[1], compiled.least_tokens, random.Random(1))
+    assert cut
+    made.model_validate_json(text)
+
+
 def test_a_pattern_beside_a_format_holds_too(compiler: Any) -> None:
     schema = {"type": "string", "format": "date", "pattern": "^2024-"}
     compiled = compiler[0].compile(JsonSchema(schema))

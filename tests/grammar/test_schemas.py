@@ -52,7 +52,13 @@ def drive(
     while len(ids) < max_tokens:
         mask = state.mask()
         assert mask is not None
-        chosen = rng.choice(allowed(mask, tokenizer.n_vocab))
+        open_ = allowed(mask, tokenizer.n_vocab)
+        chosen = rng.choice(open_)
+        # What is asked of one id agrees with the mask.
+        assert state.allows(chosen)
+        some = rng.randrange(tokenizer.n_vocab)
+        assert state.allows(some) is (some in open_)
+        assert state.allows(tokenizer.eos_token_id) is (tokenizer.eos_token_id in open_)
         ids.append(state.settle(chosen))
         # A step that failed is run again: the same id must come of it.
         if rng.random() < 0.1:
