@@ -9,8 +9,9 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 
+from aquila2_runtime import InvalidRequestError
 from langchain_aquila2._demand import demand_of
-from langchain_aquila2._structured import plan, with_raw
+from langchain_aquila2._structured import plan, unless_called, with_raw
 from langchain_aquila2._tools import openai_tools
 from langchain_aquila2.errors import translating
 
@@ -84,12 +85,22 @@ class Binding(BaseChatModel):
             include_raw: Answer ``{"raw": message, "parsed": object, "parsing_error": None}``.
             strict: False leaves out keywords of the schema that cannot be enforced, and a notice
                 names them; otherwise they are refused.
-            **kwargs: Any other keyword of a call.
+            **kwargs: Any other keyword of a call; with ``tools``, which function_calling does not
+                take, an answer may call one of them instead, and then there is no object.
 
         Raises:
-            InvalidRequestError: The method or the schema is wrong.
+            InvalidRequestError: The method, the schema or a keyword is wrong.
         """
         with translating():
             binding, parser = plan(schema, method, strict)
-        bound = self.bind_tools(**binding, **kwargs)
+            free = () if method == "function_calling" else ("tools",)
+            for name in kwargs.keys() & binding.keys() - {*free}:
+                raise InvalidRequestError(
+                    f"{name} is set by with_structured_output(method={method!r}) itself.",
+                    parameter=name,
+                    hint="Take it out.",
+                )
+        if kwargs.get("tools"):
+            parser = unless_called(parser)
+        bound = self.bind_tools(**{**binding, **kwargs})
         return with_raw(bound, parser) if include_raw else bound | parser

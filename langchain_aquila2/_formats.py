@@ -19,6 +19,7 @@ from aquila2_runtime import (
     JsonSchema,
     json_instruction,
 )
+from aquila2_runtime.grammar.class_schema import class_schema
 from aquila2_runtime.shown import shown
 
 # What other providers' forms of a function have and a JSON schema has not.
@@ -86,9 +87,9 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
     """
     try:
         if isinstance(schema, type) and is_basemodel_subclass(schema):
-            # As pydantic has it: recursive models stay references.
+            # The runtime's: recursive models stay references, and dates are Python's.
             if issubclass(schema, pydantic.BaseModel):
-                return _opened(schema.model_json_schema())
+                return _opened(class_schema(schema))
             return dict(cast(Any, schema).schema())
         if isinstance(schema, Mapping) and not schema.keys() & set(_FUNCTION_KEYS):
             return dict(schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -17,11 +17,12 @@ from aquila2_runtime import FinishReason, Timings, TokenLogprob, Usage
 if TYPE_CHECKING:
     from aquila2_runtime.info import RuntimeInfo
     from aquila2_runtime.outputs import CompletionOutput, Delta, RequestOutput
+    from aquila2_runtime.runtime import Aquila2Runtime
 
 
-def chat_result(info: RuntimeInfo, output: RequestOutput) -> ChatResult:
-    """Return whole answers."""
-    generations = []
+def chat_result(runtime: Aquila2Runtime, output: RequestOutput) -> ChatResult:
+    """Return whole answers of a runtime."""
+    info, generations = runtime.info, []
     for choice in output.choices:
         reason = finish_word(choice.finish_reason, called=bool(choice.tool_calls))
         metadata = ending(
@@ -32,16 +33,17 @@ def chat_result(info: RuntimeInfo, output: RequestOutput) -> ChatResult:
             timings=output.timings,
             notices=output.notices,
         )
+        told: dict[str, Any] = {"finish_reason": reason}
         if choice.logprobs is not None:
-            metadata["logprobs"] = openai_logprobs(choice.logprobs)
+            told["logprobs"] = openai_logprobs(choice.logprobs, runtime.tokenizer.token_bytes)
+            metadata["logprobs"] = told["logprobs"]
         # The counts are of all answers together, so one of them carries them.
         usage = usage_metadata(output.usage, info) if choice.index == 0 else None
         generations.append(
-            ChatGeneration(
-                message=_message(choice, metadata, usage), generation_info={"finish_reason": reason}
-            )
+            ChatGeneration(message=_message(choice, metadata, usage), generation_info=told)
         )
-    return ChatResult(generations=generations, llm_output={"model_name": output.model})
+    llm_output = {"model_name": output.model, "token_usage": token_usage([output.usage])}
+    return ChatResult(generations=generations, llm_output=llm_output)
 
 
 def _message(
@@ -66,12 +68,13 @@ class Chunks:
     """Turns the deltas of one answer into chunks: a call's name and id once, then its arguments.
 
     Args:
-        info: Of the runtime.
+        runtime: Whose answer it is.
         stream_usage: Whether the last chunk carries the counts.
     """
 
-    def __init__(self, info: RuntimeInfo, *, stream_usage: bool = True) -> None:
-        self._info = info
+    def __init__(self, runtime: Aquila2Runtime, *, stream_usage: bool = True) -> None:
+        self._info = runtime.info
+        self._token_bytes = runtime.tokenizer.token_bytes
         self._stream_usage = stream_usage
         self._called = False
 
@@ -93,7 +96,8 @@ class Chunks:
             ],
         )
         if delta.logprobs is not None:
-            message.response_metadata["logprobs"] = openai_logprobs(delta.logprobs)
+            told = openai_logprobs(delta.logprobs, self._token_bytes)
+            message.response_metadata["logprobs"] = told
         if delta.finish_reason is None:
             return ChatGenerationChunk(message=message)
         reason = finish_word(delta.finish_reason, called=self._called)
@@ -162,23 +166,52 @@ def ending(
     }
 
 
-def openai_logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """Return log-probabilities in the shape of OpenAI's chat completions."""
+def token_usage(usages: Iterable[Usage]) -> dict[str, int]:
+    """Return sums of counts in the words of OpenAI's ``llm_output``."""
+    prompt = answer = 0
+    for usage in usages:
+        prompt += usage.prompt_tokens
+        answer += usage.completion_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": answer,
+        "total_tokens": prompt + answer,
+    }
+
+
+def joined_output(outputs: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return the ``llm_output`` of several answers: their model and the sums of their counts."""
+    joined: dict[str, Any] = {}
+    for output in outputs:
+        for name, value in (output or {}).items():
+            if name == "token_usage":
+                sums = joined.setdefault(name, dict.fromkeys(value, 0))
+                joined[name] = {key: sums[key] + value[key] for key in sums}
+            else:
+                joined[name] = value
+    return joined
+
+
+def openai_logprobs(
+    logprobs: Sequence[TokenLogprob], token_bytes: Callable[[int], bytes]
+) -> dict[str, Any]:
+    """Return log-probabilities in the shape of OpenAI's chat completions.
+
+    Args:
+        logprobs: Of an answer or a piece of one.
+        token_bytes: An id's own bytes, which are half a character where its text shows U+FFFD.
+    """
+
+    def entry(token_id: int, token: str, logprob: float) -> dict[str, Any]:
+        # A control token has no bytes; OpenAI says null of those.
+        return {"token": token, "logprob": logprob, "bytes": list(token_bytes(token_id)) or None}
+
     return {
         "content": [
             {
-                "token": entry.token,
-                "logprob": entry.logprob,
-                "bytes": list(entry.token.encode("utf-8", "replace")),
-                "top_logprobs": [
-                    {
-                        "token": text,
-                        "logprob": logprob,
-                        "bytes": list(text.encode("utf-8", "replace")),
-                    }
-                    for _, text, logprob in entry.top
-                ],
+                **entry(one.token_id, one.token, one.logprob),
+                "top_logprobs": [entry(*likely) for likely in one.top],
             }
-            for entry in logprobs
+            for one in logprobs
         ]
     }

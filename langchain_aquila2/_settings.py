@@ -25,6 +25,7 @@ from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
 from aquila2_runtime.shown import shown
+from langchain_aquila2._openai_words import runtime_words, with_whole_ids
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class Aquila2Settings(BaseModel):
     ignore_eos: bool = False
     seed: int | None = None
     n: int = 1
-    logprobs: int | None = None
+    logprobs: bool | int | None = None
+    top_logprobs: int | None = None
 
     adapter: str | None = None
     fit: str | None = None
@@ -133,7 +135,10 @@ class Aquila2Settings(BaseModel):
             )
         lease = _lease_for(given, progress)
         defaults = {key: fields[key].default for key in _SAMPLING if key in fields}
-        SamplingParams(**{key: given.get(key, default) for key, default in defaults.items()})
+        told = {key: given.get(key, default) for key, default in defaults.items()}
+        SamplingParams(**runtime_words(told))
+        if "logit_bias" in given:
+            given["logit_bias"] = with_whole_ids(given["logit_bias"])
         RequestOptions(**{key: given[key] for key in REQUEST_FIELDS if key in given})
         for name in ("streaming", "stream_usage", "function_calling"):
             check_flag(name, given.get(name, False))
@@ -205,9 +210,8 @@ class Aquila2Settings(BaseModel):
         RequestOptions(**options)
         lease = self._lease_of(kwargs.get("model") or kwargs.get("model_name"))
         lease.check_adapter(options.get("adapter"))
-        return Request(
-            lease, SamplingParams(**sampling), {**options, "answer_limit": DEFAULT_MAX_TOKENS}
-        )
+        params = SamplingParams(**runtime_words(sampling))
+        return Request(lease, params, {**options, "answer_limit": DEFAULT_MAX_TOKENS})
 
     def _lease_of(self, model: str | None) -> RuntimeLease:
         own = self._lease.options  # raises where this object was closed
@@ -226,8 +230,8 @@ class Aquila2Settings(BaseModel):
         return {**{name: getattr(self, name) for name in sorted(names)}, "runtime": loaded}
 
 
-# Fields that are the runtime's too; a constraint is a keyword of calls only.
-_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs", "constraint"}))
+# Fields of the runtime's and OpenAI's own word; a constraint is a keyword of calls only.
+_SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs", "constraint"} | {"top_logprobs"}))
 VERSION: Final = __version__
 
 

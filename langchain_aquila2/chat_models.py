@@ -22,7 +22,7 @@ from langchain_aquila2._binding import Binding
 from langchain_aquila2._demand import KEYWORDS, demand_of
 from langchain_aquila2._messages import to_runtime_messages, with_instruction
 from langchain_aquila2._profile import profile_of
-from langchain_aquila2._results import Chunks, chat_result
+from langchain_aquila2._results import Chunks, chat_result, joined_output
 from langchain_aquila2._settings import (
     DEFAULT_MAX_TOKENS,
     VERSION,
@@ -92,7 +92,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
             request, turns = self._ask(messages, stop, kwargs)
             runtime = request.lease.runtime()
             output = runtime.chat(turns, request.params, **request.options)
-            return chat_result(runtime.info, output)
+            return chat_result(runtime, output)
 
     async def _agenerate(
         self,
@@ -105,7 +105,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
             request, turns = self._ask(messages, stop, kwargs)
             runtime = await asyncio.to_thread(request.lease.runtime)
             output = await runtime.achat(turns, request.params, **request.options)
-            return chat_result(runtime.info, output)
+            return chat_result(runtime, output)
 
     def _stream(
         self,
@@ -117,7 +117,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
         with translating():
             request, turns = self._ask(messages, stop, kwargs)
             runtime = request.lease.runtime()
-            chunks = Chunks(runtime.info, stream_usage=self._streams_usage(kwargs))
+            chunks = Chunks(runtime, stream_usage=self._streams_usage(kwargs))
             deltas = runtime.stream_chat(turns, request.params, **request.options)
             with contextlib.closing(deltas):
                 for delta in deltas:
@@ -134,7 +134,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
         with translating():
             request, turns = self._ask(messages, stop, kwargs)
             runtime = await asyncio.to_thread(request.lease.runtime)
-            chunks = Chunks(runtime.info, stream_usage=self._streams_usage(kwargs))
+            chunks = Chunks(runtime, stream_usage=self._streams_usage(kwargs))
             deltas = runtime.astream_chat(turns, request.params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
@@ -153,6 +153,9 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
             options={**request.options, **demand.options},
         )
         return request, with_instruction(to_runtime_messages(messages), demand.instruction)
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return joined_output(llm_outputs)
 
     def _streams_usage(self, kwargs: dict[str, Any]) -> bool:
         return check_flag("stream_usage", kwargs.get("stream_usage", self.stream_usage))
@@ -192,7 +195,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = LangSmithParams(
             ls_provider="aquila2",
-            ls_model_name=kwargs.get("model") or self.model,
+            ls_model_name=kwargs.get("model") or kwargs.get("model_name") or self.model,
             ls_model_type="chat",
             ls_temperature=kwargs.get("temperature", self.temperature),
         )

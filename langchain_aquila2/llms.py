@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
-from langchain_aquila2._results import ending
+from langchain_aquila2._results import ending, openai_logprobs, token_usage
 from langchain_aquila2._settings import Aquila2Settings
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
-    from aquila2_runtime.outputs import Delta, RequestOutput
+    from aquila2_runtime.outputs import (
+        CompletionOutput,
+        Delta,
+        FinishReason,
+        RequestOutput,
+        Timings,
+    )
     from aquila2_runtime.runtime import Aquila2Runtime
 
 
@@ -103,43 +109,60 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
     def _identifying_params(self) -> dict[str, Any]:
         return self._identity()
 
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Whether ``dumpd`` keeps the constructor's arguments: yes, and no weights or secrets."""
+        return True
+
+    def to_json(self) -> Any:
+        """Return the constructor's arguments; a wrapped runtime cannot be written down."""
+        return super().to_json() if self.runtime is None else self.to_json_not_implemented()
+
 
 def _result(runtime: Aquila2Runtime, outputs: list[RequestOutput]) -> LLMResult:
-    template = runtime.info.template
     generations = [
         [
             Generation(
                 text=choice.text,
-                generation_info=ending(
-                    model=output.model,
-                    template=template,
-                    reason=choice.finish_reason.value,
-                    stop_reason=choice.stop_reason,
-                    timings=output.timings,
-                    notices=output.notices,
+                generation_info=_info(
+                    runtime, choice.finish_reason, choice, output.timings, output.notices
                 ),
             )
             for choice in output.choices
         ]
         for output in outputs
     ]
-    counts = {
-        "prompt_tokens": sum(output.usage.prompt_tokens for output in outputs),
-        "completion_tokens": sum(output.usage.completion_tokens for output in outputs),
-        "total_tokens": sum(output.usage.total_tokens for output in outputs),
-    }
+    counts = token_usage(output.usage for output in outputs)
     return LLMResult(generations=generations, llm_output={"token_usage": counts})
 
 
 def _chunk(runtime: Aquila2Runtime, delta: Delta) -> GenerationChunk:
-    if delta.finish_reason is None:
-        return GenerationChunk(text=delta.text)
-    info = ending(
+    if delta.finish_reason is not None:
+        info = _info(runtime, delta.finish_reason, delta, delta.timings, delta.notices)
+        return GenerationChunk(text=delta.text, generation_info=info)
+    logprobs = _logprobs(runtime, delta)
+    return GenerationChunk(text=delta.text, generation_info=logprobs or None)
+
+
+def _info(
+    runtime: Aquila2Runtime,
+    reason: FinishReason,
+    answer: CompletionOutput | Delta,
+    timings: Timings | None,
+    notices: Sequence[str],
+) -> dict[str, Any]:
+    ended = ending(
         model=runtime.info.model,
         template=runtime.info.template,
-        reason=delta.finish_reason.value,
-        stop_reason=delta.stop_reason,
-        timings=delta.timings,
-        notices=delta.notices,
+        reason=reason.value,
+        stop_reason=answer.stop_reason,
+        timings=timings,
+        notices=notices,
     )
-    return GenerationChunk(text=delta.text, generation_info=info)
+    return {**ended, **_logprobs(runtime, answer)}
+
+
+def _logprobs(runtime: Aquila2Runtime, answer: CompletionOutput | Delta) -> dict[str, Any]:
+    if answer.logprobs is None:
+        return {}
+    return {"logprobs": openai_logprobs(answer.logprobs, runtime.tokenizer.token_bytes)}

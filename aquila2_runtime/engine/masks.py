@@ -35,13 +35,6 @@ def apply(scores: torch.Tensor, masks: Sequence[bytes | None]) -> None:
     scores[where] = scores[where].masked_fill(barred, _NEVER)
 
 
-def permits(mask: bytes | None, token_id: int) -> bool:
-    """Whether a mask allows an id."""
-    if mask is None:
-        return True
-    return token_id // 8 < len(mask) and bool(mask[token_id // 8] >> token_id % 8 & 1)
-
-
 @functools.lru_cache(maxsize=16)
 def _barred(device: torch.device) -> torch.Tensor:
     """For each byte of a mask its eight bits as booleans, inverted, in the bytes of one number."""

@@ -69,15 +69,11 @@ class Sampler:
         scores = self._decodable(logits)
         token_ids, finite = _likeliest(scores)
         failed = {index: _NOT_FINITE for index, is_finite in enumerate(finite) if not is_finite}
-        allowed = _ask(rows, failed)
+        allowed = _ask(rows, token_ids, failed)
         usable = [index for index in range(len(rows)) if index not in failed]
         # Two groups, so that each row's logits are copied once at most.
         edited = [
-            i
-            for i in usable
-            if rows[i].params.greedy
-            # The likeliest id of all is the likeliest of those allowed, if it is one of them.
-            and (rows[i].edits_logits or not masks.permits(allowed.get(i), token_ids[i]))
+            i for i in usable if rows[i].params.greedy and (rows[i].edits_logits or i in allowed)
         ]
         drawn = [i for i in usable if not rows[i].params.greedy]
         # Rows that nothing is done to are drawn from as they are.
@@ -127,18 +123,26 @@ def _likeliest(scores: torch.Tensor) -> tuple[list[int], list[bool]]:
     return both[0], [bool(is_finite) for is_finite in both[1]]
 
 
-def _ask(rows: Sequence[SampleRow], failed: dict[int, str]) -> Masks:
-    """The masks of the rows whose constraints bar any id."""
+def _ask(rows: Sequence[SampleRow], likeliest: Sequence[int], failed: dict[int, str]) -> Masks:
+    """The masks of the rows whose constraints bar an id that could be chosen.
+
+    The likeliest id of all is the likeliest of those allowed, if it is one of them; so a greedy row
+    needs a mask only where it is not.
+    """
     found: Masks = {}
     for index, row in enumerate(rows):
-        if row.constraint is not None and index not in failed:
-            try:
-                mask = row.constraint.mask()
-            except GenerationError as error:
-                failed[index] = str(error)
+        if row.constraint is None or index in failed:
+            continue
+        greedy = row.params.greedy and not row.edits_logits
+        try:
+            if greedy and row.constraint.allows(likeliest[index]):
                 continue
-            if mask is not None:
-                found[index] = mask
+            mask = row.constraint.mask()
+        except GenerationError as error:
+            failed[index] = str(error)
+            continue
+        if mask is not None:
+            found[index] = mask
     return found
 
 

@@ -209,6 +209,13 @@ class TextThenCalls(TokenConstraint):
             return self._calls.mask()
         return self._grammar.masks[_overlap(self._tail)]
 
+    def allows(self, token_id: int) -> bool:
+        """Whether an id may come next (see ``TokenConstraint``)."""
+        if self._calls is not None:
+            return self._calls.allows(token_id)
+        mask = self._grammar.masks[_overlap(self._tail)]
+        return mask is None or bool(mask[token_id // 8] >> token_id % 8 & 1)
+
     def settle(self, token_id: int) -> int:
         """Return the id to take; the end of the answer where a call no longer fits."""
         if self._calls is not None:

@@ -6,6 +6,10 @@ end ends, an object that may close closes, and of the members only required ones
 first, because the next required one is the only one that must come. What remains are values of
 several types, numbers, and strings with a pattern.
 
+Where many members have patterns, each of their other beginnings would be followed as far as the
+whole answer is long. A second search settles each value as soon as it ends: what is found then may
+not be the shortest.
+
 While an answer is written, most of the way that was known before stays good: a search then only
 has to reach a place from which a tail of the known way leads on.
 """
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from aquila2_runtime.grammar.vocabulary import Vocabulary
 
 _FEW: Final = 24
+_FEWER: Final = 16  # in the narrow search: digits are looked at one by one, letters are not
 # Where many bytes are allowed, one of these usually leads on as well as any other.
 _USUAL: Final = b'a0A-.:@/TZ1 ",}]'
 _ENDS: Final = b'"}]'
@@ -33,8 +38,10 @@ _LETTER: Final = b"a"[0]
 _LONGEST_RUN: Final = 10_002
 _SECONDS_PER_TRY: Final = 5e-5
 _BEHIND: Final = frozenset(b",}]")
+_SETTLED: Final = (b'"', b",", b"}", b"]")
 _MOST_TAILS: Final = 64
-_PROBE: Final = 16  # equal bytes: how many are allowed tells how far a pattern has got
+# How many of these bytes are allowed tells how far a pattern has got, and whether it may end soon.
+_PROBES: Final = (b"0" * 16, b"a" * 16, b'aa"')
 _ALIKE: Final = 2  # ways of equal length to what looks like the same place
 
 
@@ -54,7 +61,9 @@ class Closing:
         self._json = json_text
         self._required = tuple(required)
         units = vocabulary.units
-        self._probes = [[units[byte]] * _PROBE for byte in b"0a" if byte in units]
+        self._probes = [
+            [units[byte] for byte in probe] for probe in _PROBES if units.keys() >= {*probe}
+        ]
 
     def find(
         self, matcher: Any, place: JsonPosition, tries: int, known: bytes = b""
@@ -70,10 +79,15 @@ class Closing:
                 taken, which need not be the shortest.
         """
         tails = self._tails(known) if self._json else []
-        found = self._search(matcher, place, tries // 4, tails, narrow=True)
+        # What completed the answer before has the letters that its patterns ask for.
+        usual = bytes({*_USUAL, *known})
+        found = self._search(matcher, place, tries // 4, tails, narrow=usual)
+        if found is None and self._json:
+            found = self._search(matcher, place, tries // 2, tails, narrow=usual, settling=True)
+            tries -= tries // 4
         if found is not None:
             return found
-        return self._search(matcher, place, tries, tails, narrow=False)
+        return self._search(matcher, place, tries, tails, narrow=b"")
 
     def _search(
         self,
@@ -82,8 +96,10 @@ class Closing:
         tries: int,
         tails: Sequence[tuple[bytes, list[int]]],
         *,
-        narrow: bool,
+        narrow: bytes,
+        settling: bool = False,
     ) -> bytes | None:
+        """Search; ``narrow`` has the bytes to look at where many are allowed, none for all."""
         serial = itertools.count()
         until = time.thread_time() + tries * _SECONDS_PER_TRY
         ways = [(0, next(serial), b"", matcher.deep_copy(), place)]
@@ -92,6 +108,9 @@ class Closing:
             _, _, path, here, at = heapq.heappop(ways)
             if here.is_accepting():
                 return path
+            if settling and at.quote == OUTSIDE and path[-1:] in _SETTLED:
+                ways.clear()
+                seen.clear()
             if at.quote == OUTSIDE:
                 for tail, tokens in tails:
                     if here.validate_tokens(tokens) == len(tokens):
@@ -163,7 +182,7 @@ class Closing:
             return False
         return bool(matcher.consume_tokens(tokens))
 
-    def _steps(self, matcher: Any, at: JsonPosition, *, narrow: bool) -> Iterator[bytes]:
+    def _steps(self, matcher: Any, at: JsonPosition, *, narrow: bytes) -> Iterator[bytes]:
         mask: bytes = matcher.compute_bitmask()
         allowed = [
             byte
@@ -173,13 +192,13 @@ class Closing:
         chosen: Sequence[int] = allowed
         if self._json:
             chosen = self._json_steps(allowed, at, narrow=narrow)
-        if len(chosen) > _FEW:
-            usual = _USUAL if narrow else range(0x80)
+        if len(chosen) > (_FEWER if narrow else _FEW):
+            usual = narrow or range(0x80)
             chosen = [byte for byte in usual if byte in chosen] or chosen
         return (bytes((byte,)) for byte in chosen)
 
     def _json_steps(
-        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bool
+        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bytes
     ) -> Sequence[int]:
         if at.quote == INSIDE and at.naming:
             return self._naming_steps(allowed, at, narrow=narrow)
@@ -194,7 +213,7 @@ class Closing:
         return allowed
 
     def _naming_steps(
-        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bool
+        self, allowed: Sequence[int], at: JsonPosition, *, narrow: bytes
     ) -> Sequence[int]:
         word = at.word
         ahead = {name[len(word)] for name in self._required

@@ -92,6 +92,17 @@ class GrammarState(TokenConstraint):
         self._check()
         return mask
 
+    def allows(self, token_id: int) -> bool:
+        """Whether an id may come next (see ``TokenConstraint``)."""
+        self._unsettle()
+        if self._cut:
+            return token_id == self._next_of_way()
+        if token_id == self._vocabulary.eos_token_id:
+            return bool(self._matcher.is_accepting())
+        allowed = self._matcher.validate_tokens([token_id]) == 1
+        self._check()
+        return bool(allowed)
+
     def settle(self, token_id: int) -> int:
         """Return the id to take: the one chosen, or the first of the known way."""
         self._unsettle()
@@ -134,8 +145,10 @@ class GrammarState(TokenConstraint):
         if way is not None and way.startswith(data):
             return way[len(data) :]
         # Most ids lengthen a string or a number and leave the way to the end as it was.
-        if way is not None and self._leads_to_end(way) and self._fits(way, self._left - 1):
-            return way
+        if way is not None and self._leads_to_end(way):
+            kept = self._fitting(way, len(data))
+            if kept is not None:
+                return kept
         if way is None and self._sought > 0:
             return None
         tries = _TRIES if way is not None else _FEWER_TRIES
@@ -145,6 +158,18 @@ class GrammarState(TokenConstraint):
         if found is None:
             self._sought = _PATIENCE
         return found
+
+    def _fitting(self, way: bytes, written: int) -> bytes | None:
+        """A way that leads on, or less of its beginning, if that fits the tokens that are left.
+
+        Where a string has a least length the way begins with what is missing of it, which becomes
+        less with everything that is written.
+        """
+        for dropped in (0, len(way) // 2, len(way) // 4, written):
+            rest = way[dropped:]
+            if self._fits(rest, self._left - 1) and (not dropped or self._leads_to_end(rest)):
+                return rest
+        return None
 
     def _leads_to_end(self, way: bytes) -> bool:
         tokens = [*self._vocabulary.spell(way), self._vocabulary.eos_token_id]

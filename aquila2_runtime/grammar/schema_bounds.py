@@ -6,6 +6,7 @@ it. What is changed narrows a schema, so that whatever is accepted then was acce
 * An object with ``properties`` that is silent about others has none (``additionalProperties``
   becomes false), except where ``allOf`` or ``$ref`` combine it with another.
 * A schema with ``properties`` and no ``type`` is an object's, one with ``items`` an array's.
+* A ``format`` becomes a pattern where what reads its strings accepts less (see ``formats``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from aquila2_runtime.grammar.formats import PATTERNS, SILENT, narrowed
 from aquila2_runtime.grammar.plain_json import check_json, check_size, refuse, values
 
 MAX_DEPTH: Final = 32  # schemas within schemas
@@ -49,21 +51,7 @@ _UNENFORCED: Final = frozenset(
         "$recursiveRef",
     }
 )
-_FORMATS: Final = frozenset(
-    {
-        "date-time",
-        "time",
-        "date",
-        "duration",
-        "email",
-        "hostname",
-        "ipv4",
-        "ipv6",
-        "uuid",
-        "uri",
-        "unknown",
-    }
-)
+_FORMATS: Final = frozenset({"hostname", "ipv4", "ipv6", "uuid", "unknown", *PATTERNS})
 # Says nothing about values; with one of these, allOf with a single branch is that branch.
 _ANNOTATIONS: Final = frozenset(
     {
@@ -132,6 +120,7 @@ class _Fitting:
             if not self._drops(schema, key, value, at)
         }
         _say_type(fitted)
+        fitted = narrowed(fitted)
         joined = combined or any(key in fitted for key in ("$ref", "allOf", "anyOf", "oneOf"))
         if "properties" in fitted and not joined:
             fitted.setdefault("additionalProperties", False)
@@ -145,6 +134,8 @@ class _Fitting:
             kinds = schema.get("type", "string")
             if kinds != "string" and (not isinstance(kinds, list) or "string" not in kinds):
                 return True  # formats are about strings; here it says nothing
+            if isinstance(value, str) and value in SILENT:
+                return True
             known = isinstance(value, str) and value in _FORMATS
         elif key == "multipleOf":
             known = _divides_easily(value)

@@ -1,4 +1,4 @@
-"""A hundred schemas, expressions and grammars that try to hang, crash or bloat a compiler."""
+"""Schemas, more than a hundred, expressions and grammars that try to hang or bloat a compiler."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def products(factors: int, branches: int) -> dict[str, Any]:
             for j in range(factors)
         ]
     }
+
+
+def references(count: int) -> dict[str, Any]:
+    links = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(count)}
+    return {"$ref": "#/$defs/d0", "$defs": {**links, f"d{count}": {"type": "null"}}}
 
 
 def objects(count: int) -> list[dict[str, Any]]:
@@ -173,21 +178,39 @@ SCHEMAS: list[Make] = [
     lambda: {"type": "object", "additionalProperties": {"$ref": "#"}, "minProperties": 500},
     lambda: {"title": "\ud800"},
     lambda: {"const": {"a": [{}] * 5_000}},
+    lambda: {"type": "string", "format": "uri", "minLength": 9_000},
+    lambda: {"type": "string", "format": "email", "maxLength": 3},
+    lambda: {"type": "string", "format": "date", "pattern": "(a+)+b"},
+    lambda: references(30),
+    lambda: references(400),
+    lambda: {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
+    lambda: {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
+    lambda: {"properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]},
+    lambda: {"type": "array", "prefixItems": [{"type": "string"}] * 64, "items": False},
+    lambda: {"type": "array", "prefixItems": [{}] * 65},
+    lambda: {"enum": ["a" * length for length in range(1, 300)]},
+    lambda: {"properties": {f"p{i}": {"enum": [*range(33)]} for i in range(30)}},
+    lambda: {"patternProperties": {f"^({c}+)+$": {"type": "string"} for c in "abcdefghij"}},
     lambda: False,
     lambda: None,
     lambda: "schema",
 ]
 
 
-def hostile() -> Iterator[tuple[str, Make]]:
-    """Names and what makes each constraint; making one may already refuse it."""
+def hostile_schemas() -> Iterator[tuple[str, Make]]:
+    """Names and what makes each schema a constraint; making one may already refuse it."""
     for index, make in enumerate(SCHEMAS):
         yield f"schema {index}", lambda make=make: JsonSchema(make())
     for pattern in PATTERNS:
-        yield f"pattern {pattern[:30]}", lambda pattern=pattern: Regex(pattern)
-    for pattern in PATTERNS[:14]:
         schema = {"type": "string", "pattern": pattern}
         yield f"schema of {pattern[:30]}", lambda schema=schema: JsonSchema(schema)
+
+
+def hostile() -> Iterator[tuple[str, Make]]:
+    """The same of constraints of every kind."""
+    yield from hostile_schemas()
+    for pattern in PATTERNS:
+        yield f"pattern {pattern[:30]}", lambda pattern=pattern: Regex(pattern)
     for grammar in GRAMMARS:
         yield f"grammar {grammar[:30]!r}", lambda grammar=grammar: LarkGrammar(grammar)
     yield "long choices", lambda: Choice(["x" * 5_000 + str(i) for i in range(12)])

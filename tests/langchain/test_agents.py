@@ -78,6 +78,29 @@ async def test_an_agent_loops_in_every_way_of_asking(chat: BaseChatModel) -> Non
     assert len(steps) == 3
 
 
+async def test_an_agent_with_a_checkpointer_remembers_in_every_way_of_asking(
+    chat: BaseChatModel,
+) -> None:
+    agent = create_agent(chat, [get_weather], checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    another: Any = {"configurable": {"thread_id": "2"}}
+
+    def more() -> Any:
+        return {"messages": [HumanMessage("And in Rome?")]}
+
+    assert kinds(agent.invoke(more(), config)["messages"]) == LOOP
+    assert kinds((await agent.ainvoke(more(), config))["messages"]) == LOOP * 2
+    assert len(list(agent.stream(more(), config, stream_mode="messages"))) > 5
+    steps = [step async for step in agent.astream(more(), config, stream_mode="updates")]
+    assert len(steps) == 3
+    kept = agent.get_state(config).values["messages"]
+    assert kinds(kept) == LOOP * 4
+    assert kinds(agent.invoke(more(), another)["messages"]) == LOOP
+    counts = [m.usage_metadata["input_tokens"] for m in kept if m.type == "ai"]
+    # Every other step shows the tools too; among those that do, each turn sees more than the last.
+    assert counts[::2] == sorted(set(counts[::2]))
+
+
 def test_a_response_format_takes_the_provider_strategy(chat: BaseChatModel) -> None:
     """The profile says so; the schema holds beside the tools."""
     result = create_agent(chat, [get_weather], response_format=Report).invoke(ASK)

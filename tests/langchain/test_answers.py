@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from langchain_core import exceptions as core
 from langchain_core.callbacks import BaseCallbackHandler
@@ -9,7 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Sys
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
-from aquila2_runtime import Aquila2Runtime, Message
+from aquila2_runtime import Aquila2Runtime, Choice, Message
 from aquila2_runtime import errors as ours
 from langchain_aquila2 import Aquila2LLM, ChatAquila2
 from tests.langchain.support import MakeChat
@@ -99,13 +101,99 @@ def test_logprobs_have_one_entry_per_token_in_invoke_and_stream(make_chat: MakeC
     assert all(len(entry["top_logprobs"]) == 2 for entry in told)
 
 
-def test_n_answers_come_back_and_their_tokens_are_counted_once(make_chat: MakeChat) -> None:
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 3}, 3),
+        ({"top_logprobs": 2}, 2),
+        ({"logprobs": 1}, 1),
+    ],
+    ids=str,
+)
+async def test_logprobs_have_the_form_of_open_ai_s_in_every_way_of_asking(
+    make_chat: MakeChat, given: dict[str, Any], count: int
+) -> None:
+    chat = make_chat(max_tokens=5, ignore_eos=True)
+    [generations] = chat.generate([[HumanMessage(QUESTION)]], **given).generations
+    info = generations[0].generation_info
+    assert info is not None
+    told = info["logprobs"]["content"]
+    assert len(told) == 5
+    for entry in told:
+        assert list(entry) == ["token", "logprob", "bytes", "top_logprobs"]
+        assert entry["logprob"] <= 0
+        assert len(entry["top_logprobs"]) == count
+        for likely in entry["top_logprobs"]:
+            assert list(likely) == ["token", "logprob", "bytes"]
+        # A greedy answer's tokens are the likeliest ones.
+        assert all(entry["logprob"] >= one["logprob"] for one in entry["top_logprobs"])
+    spelled = b"".join(bytes(entry["bytes"]) for entry in told)
+    assert spelled.decode("utf-8", "replace") == generations[0].text
+    own = make_chat(max_tokens=5, ignore_eos=True, **given)
+    batched = own.batch([QUESTION, QUESTION])
+    streamed = joined([chunk async for chunk in own.astream(QUESTION)])
+    for message in (own.invoke(QUESTION), await own.ainvoke(QUESTION), *batched, streamed):
+        found = message.response_metadata["logprobs"]["content"]
+        assert [entry["token"] for entry in found] == [entry["token"] for entry in told]
+        assert found[0]["logprob"] == pytest.approx(told[0]["logprob"], abs=1e-4)
+
+
+def test_logprobs_are_left_out_unless_asked_for(make_chat: MakeChat) -> None:
+    for given in ({}, {"logprobs": False}, {"logprobs": None}):
+        message = make_chat(max_tokens=2, **given).invoke(QUESTION)
+        assert "logprobs" not in message.response_metadata
+    with pytest.raises(ours.InvalidSamplingParamsError, match="logprobs"):
+        make_chat(logprobs=True, top_logprobs=500)
+
+
+@pytest.mark.parametrize("character", ["龘", "😀"])
+def test_bytes_of_logprobs_are_those_of_the_tokens_themselves(
+    chat: ChatAquila2, character: str
+) -> None:
+    """A token that is half a character shows as U+FFFD and has bytes of its own."""
+    answer = chat.bind(constraint=Choice([character]), logprobs=True).invoke("hi")
+    content = answer.response_metadata["logprobs"]["content"]
+    assert len(content) > 1
+    assert b"".join(bytes(entry["bytes"] or ()) for entry in content) == character.encode()
+
+
+async def test_a_logit_bias_decides_in_every_way_of_asking(make_chat: MakeChat) -> None:
+    """Its ids may be text, as JSON has them."""
+    chat = make_chat(max_tokens=3, ignore_eos=True)
+    [wanted, *_] = chat.get_token_ids("river")
+    told = chat.get_token_ids("")
+    assert told == []
+    bias = {str(wanted): 100}
+    texts = {
+        chat.invoke(QUESTION, logit_bias=bias).content,
+        (await chat.ainvoke(QUESTION, logit_bias=bias)).content,
+        joined(list(chat.stream(QUESTION, logit_bias=bias))).content,
+        *(answer.content for answer in chat.batch([QUESTION, "hi"], logit_bias=bias)),
+        make_chat(max_tokens=3, ignore_eos=True, logit_bias=bias).invoke("ho").content,
+    }
+    [text] = texts
+    whole = make_chat().warmup()._lease.runtime().tokenizer.decode([wanted] * 3)
+    assert text == whole
+
+
+async def test_n_answers_come_back_and_their_tokens_are_counted_once(make_chat: MakeChat) -> None:
     chat = make_chat(max_tokens=5, n=3, seed=1, **WILD)
-    [generations] = chat.generate([[HumanMessage(QUESTION)]]).generations
-    messages = [generation.message for generation in generations]
-    assert len({message.content for message in messages}) == 3
-    usages = [message.usage_metadata for message in messages if message.usage_metadata]
-    assert [usage["output_tokens"] for usage in usages] == [15]
+    asked = [[HumanMessage(QUESTION)], [HumanMessage("hi")]]
+    result = chat.generate(asked)
+    for generations in result.generations:
+        messages = [generation.message for generation in generations]
+        assert len({message.content for message in messages}) == 3
+        usages = [message.usage_metadata for message in messages if message.usage_metadata]
+        assert [usage["output_tokens"] for usage in usages] == [15]
+    assert result.llm_output is not None
+    assert result.llm_output["token_usage"]["completion_tokens"] == 30
+    awaited = await chat.agenerate(asked)
+    texts = [[one.text for one in generations] for generations in result.generations]
+    assert [[one.text for one in some] for some in awaited.generations] == texts
+    assert chat.invoke(QUESTION).content == texts[0][0]
+    with pytest.raises(ours.InvalidSamplingParamsError, match="stream"):
+        list(chat.stream(QUESTION))
 
 
 def test_counted_tokens_are_the_rendered_prompt(
@@ -179,6 +267,12 @@ async def test_the_plain_llm_completes_without_a_template(
     spec: dict[str, object], demo_runtime: Aquila2Runtime
 ) -> None:
     llm = Aquila2LLM(**spec, temperature=0, max_tokens=8, ignore_eos=True)
+    [[plain]] = llm.generate(["Once"], logprobs=True).generations
+    assert plain.generation_info is not None
+    assert len(plain.generation_info["logprobs"]["content"]) == 8
+    pieces = list(llm._stream("Once", logprobs=1))
+    found = [piece.generation_info or {} for piece in pieces]
+    assert sum(len(one.get("logprobs", {}).get("content", [])) for one in found) == 8
     prompts = ["Once", "The sun"]
     params = llm._request(None, {}).params
     told = [demo_runtime.complete(prompt, params).text for prompt in prompts]

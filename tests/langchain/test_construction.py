@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from typing import Any
 
 import pytest
 from langchain_core import exceptions as core
-from langchain_core.load import dumpd, load
+from langchain_core.load import dumpd, dumps, load, loads
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import ConfigurableField
 
 from aquila2_runtime import errors as ours
 from langchain_aquila2 import Aquila2LLM, ChatAquila2
@@ -44,7 +47,7 @@ def test_a_wrong_argument_leaves_the_constructor_as_our_error(given, kind) -> No
         ({"runtime": "x"}, ours.InvalidLoadOptionError),
         ({"stop": 5}, ours.InvalidSamplingParamsError),
         ({"n": "1"}, ours.InvalidSamplingParamsError),
-        ({"logit_bias": {"5": 1.0}}, ours.InvalidSamplingParamsError),
+        ({"logit_bias": {"five": 1.0}}, ours.InvalidSamplingParamsError),
         ({"max_model_len": "2048"}, ours.InvalidLoadOptionError),
         ({"model_name": "another"}, ours.InvalidLoadOptionError),
     ],
@@ -92,15 +95,39 @@ def test_a_wrong_keyword_of_a_call_is_refused_before_anything_is_loaded(
     assert isinstance(caught.value, ours.InvalidRequestError)
 
 
-@pytest.mark.filterwarnings("ignore:The function `load`")
-def test_dump_and_pickle_give_an_equal_model_without_secrets_or_weights() -> None:
-    model = ChatAquila2(model="nowhere", seed=3, api_key="hidden-key", max_retries=2)
+@pytest.mark.filterwarnings("ignore:The function `load")
+@pytest.mark.parametrize("kind", [ChatAquila2, Aquila2LLM])
+def test_dump_and_pickle_give_an_equal_model_without_secrets_or_weights(kind: Any) -> None:
+    """Also through JSON, which makes text of the ids in logit_bias."""
+    bias = {5: 1.0, 7: -100.0}
+    model = kind(model="nowhere", seed=3, logit_bias=bias, api_key="hidden-key", max_retries=2)
     dumped = dumpd(model)
     assert "hidden-key" not in str(dumped)
-    names = ["langchain_aquila2"]
-    assert load(dumped, allowed_objects=[ChatAquila2], valid_namespaces=names) == model
+    given: Any = {"allowed_objects": [kind], "valid_namespaces": ["langchain_aquila2"]}
+    assert load(dumped, **given) == model
+    assert loads(dumps(model), **given) == model
     assert pickle.loads(pickle.dumps(model)) == model
     assert not model._lease.loaded
+
+
+async def test_whatever_is_made_of_a_model_loads_nothing() -> None:
+    """There is no such model: anything that loaded it would raise."""
+    model = ChatAquila2(model="nowhere")
+    field = ConfigurableField(id="warmth")
+    configured = model.configurable_fields(temperature=field)
+    made, _ = configured.prepare({"configurable": {"warmth": 0.5}})
+    models = [made, model.model_copy(update={"seed": 1}), copy.deepcopy(model)]
+    models += [pickle.loads(pickle.dumps(model)), ChatAquila2(**model.model_dump())]
+    for one in models:
+        assert isinstance(one, ChatAquila2)
+        assert not one._lease.loaded
+    model.bind_tools([{"title": "f", "type": "object", "properties": {}}])
+    model.with_structured_output({"title": "f", "type": "object", "properties": {}})
+    assert model.profile and model._get_llm_string() and model._get_ls_params()
+    assert not model._lease.loaded
+    for ask in (model.invoke, configured.with_config(configurable={"warmth": 1}).invoke):
+        with pytest.raises(ours.ModelNotFoundError):
+            ask("hi")
 
 
 def test_an_image_is_refused_before_anything_is_loaded_or_fetched() -> None:
@@ -110,6 +137,42 @@ def test_an_image_is_refused_before_anything_is_loaded_or_fetched() -> None:
         model.invoke([HumanMessage([block])])
 
 
-def test_cache_keys_differ_by_seed() -> None:
-    one, two = (ChatAquila2(model="nowhere", seed=seed) for seed in (1, 2))
-    assert one._get_llm_string() != two._get_llm_string()
+def test_cache_keys_tell_models_and_settings_apart() -> None:
+    """In other adapters model B was served model A's answer."""
+    settings: list[dict[str, Any]] = [
+        {},
+        {"model": "elsewhere"},
+        {"adapters": {"a": "somewhere"}, "adapter": "a"},
+        {"quantization": "nf4"},
+        {"template": "aquila-v1"},
+        {"seed": 1},
+        {"temperature": 0},
+        {"max_tokens": 5},
+        {"stop": ["x"]},
+        {"logit_bias": {5: 1.0}},
+        {"logprobs": True},
+        {"logprobs": True, "top_logprobs": 2},
+        {"fit": "middle"},
+    ]
+    models = [ChatAquila2(**{"model": "nowhere", **one}) for one in settings]
+    keys = [model._get_llm_string() for model in models]
+    keys += [models[0]._get_llm_string(stop=["y"]), models[0]._get_llm_string(temperature=1)]
+    assert len(set(keys)) == len(keys)
+    assert ChatAquila2(model="nowhere")._get_llm_string() == keys[0]
+    plain = [Aquila2LLM(**{"model": "nowhere", **one}) for one in settings]
+    assert len({str(sorted(one.asdict().items())) for one in plain}) == len(plain)
+
+
+def test_tracers_are_told_what_a_call_asks_for() -> None:
+    model = ChatAquila2(model="nowhere", temperature=0.5, max_tokens=7, stop="a")
+    assert model._get_ls_params(stop=["b"]) == {
+        "ls_provider": "aquila2",
+        "ls_model_name": "nowhere",
+        "ls_model_type": "chat",
+        "ls_temperature": 0.5,
+        "ls_max_tokens": 7,
+        "ls_stop": ["a", "b"],
+    }
+    told = model._get_ls_params(model_name="another", temperature=1.0, max_tokens=9)
+    assert told["ls_model_name"] == "another"
+    assert (told["ls_temperature"], told["ls_max_tokens"]) == (1.0, 9)

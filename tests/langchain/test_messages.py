@@ -215,3 +215,26 @@ def test_an_instruction_stands_behind_the_user_s_last_message() -> None:
     assert with_instruction(turns, "Answer")[1].content == "A\n\nAnswer"
     assert with_instruction(turns[:1], "Answer")[0].content == "S\n\nAnswer"
     assert with_instruction(turns[2:], "Answer")[0] == Message("system", "Answer")
+
+
+def test_names_stand_in_the_turns_and_v1_blocks_are_read_as_text() -> None:
+    named = told(HumanMessage("Hi", name="Lena"), AIMessage("Hello", name="bot"))
+    assert [turn.name for turn in named] == ["Lena", "bot"]
+    blocks: list[Any] = [
+        {"type": "text", "text": "one"},
+        {"type": "text-plain", "mime_type": "text/plain", "text": "two"},
+    ]
+    thought: list[Any] = [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "so"}]
+    made = AIMessage(content_blocks=[*thought, {"type": "tool_call", **CALL}])
+    assert told(HumanMessage(content_blocks=blocks), made) == [
+        Message("user", "one\ntwo"),
+        Message("assistant", "so", tool_calls=(MADE,)),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "video", "file"])
+def test_v1_blocks_of_other_kinds_are_refused_by_name_and_not_fetched(kind: str) -> None:
+    block: Any = {"type": kind, "url": "http://example.invalid/x"}
+    with pytest.raises(ours.UnsupportedContentError) as caught:
+        ChatAquila2(model="nowhere").invoke([HumanMessage(content_blocks=[block])])
+    assert caught.value.value == kind

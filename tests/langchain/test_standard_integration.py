@@ -104,7 +104,9 @@ class Standard(ChatModelIntegrationTests):
     def test_tool_calling_with_no_arguments(self, model: BaseChatModel) -> None:
         super().test_tool_calling_with_no_arguments(model)
 
-    @pytest.mark.xfail(strict=True, reason="aquila2-demo was trained on no Japanese and copies none")
+    @pytest.mark.xfail(
+        strict=True, reason="aquila2-demo was trained on no Japanese and copies none"
+    )
     def test_unicode_tool_call_integration(
         self,
         model: BaseChatModel,

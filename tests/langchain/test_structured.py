@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import itertools
 import json
+import uuid
+from collections.abc import Iterator
 from typing import Any, Literal, TypedDict
 
 import jsonschema
@@ -16,6 +20,7 @@ from aquila2_runtime import Aquila2Runtime, Message, json_instruction
 from aquila2_runtime import errors as ours
 from langchain_aquila2 import ChatAquila2
 from tests.langchain.support import MakeChat
+from tests.untrained import untrained_copy
 
 ASK = "Lena is 30 years old and lives in Paris."
 METHODS = ("json_schema", "function_calling", "json_mode")
@@ -89,18 +94,43 @@ def test_every_method_answers_with_an_object_of_every_kind(
 
 
 @pytest.mark.parametrize("strict", [None, False, True])
+@pytest.mark.parametrize("include_raw", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_include_raw_keeps_the_message_and_its_end(
-    chat: ChatAquila2, method: Any, strict: bool | None
+async def test_every_method_gives_one_object_in_every_way_of_asking(
+    make_chat: MakeChat, method: Any, include_raw: bool, strict: bool | None
 ) -> None:
-    model = chat.with_structured_output(Person, method=method, include_raw=True, strict=strict)
-    answer = model.invoke(ASK)
-    check("pydantic", answer["parsed"])
-    assert answer["parsing_error"] is None
-    reason = answer["raw"].response_metadata["finish_reason"]
-    assert reason in ("stop", "tool_calls", "length")
-    if reason == "length":
-        assert answer["raw"].usage_metadata["output_tokens"] >= 48
+    """Whole, awaited, streamed, in a batch; with and without the message; however strict."""
+    chat = make_chat(max_tokens=48)
+    model = chat.with_structured_output(
+        Person, method=method, include_raw=include_raw, strict=strict
+    )
+    told = model.invoke(ASK)
+    found = [told, await model.ainvoke(ASK), *model.batch([ASK]), *await model.abatch([ASK])]
+    streamed = list(model.stream(ASK))
+    awaited = [part async for part in model.astream(ASK)]
+    if not include_raw:
+        check("pydantic", told)
+        assert [*found, streamed[-1], awaited[-1]] == [told] * 6
+        return
+    wholes = [_joined(parts) for parts in (streamed, awaited)]
+    for answer in (*found, *wholes):
+        assert set(answer) == {"raw", "parsed", "parsing_error"}
+        assert answer["parsed"] == told["parsed"]
+        assert answer["parsing_error"] is None
+        reason = answer["raw"].response_metadata["finish_reason"]
+        assert reason in ("stop", "tool_calls", "length")
+        if reason == "length":
+            assert answer["raw"].usage_metadata["output_tokens"] >= 16
+    check("pydantic", told["parsed"])
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a stream of dicts comes to: messages add up, objects replace one another."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            whole[name] = whole[name] + value if name == "raw" and name in whole else value
+    return whole
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -221,26 +251,16 @@ def random_schemas(count: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def untrained(demo_path: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The demo's files with weights drawn at random."""
-    import shutil
-
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    path = tmp_path_factory.mktemp("untrained") / "untrained"
-    shutil.copytree(demo_path, path, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    torch.manual_seed(0)
-    weights = load_file(path / "model.safetensors")
-    noise = {key: (torch.randn(one.shape) * 0.05).to(one.dtype) for key, one in weights.items()}
-    save_file(noise, path / "model.safetensors", metadata={"format": "pt"})
-    return str(path)
+def untrained(demo_path: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatAquila2]:
+    """A model over weights drawn at random."""
+    path = untrained_copy(demo_path, tmp_path_factory.mktemp("untrained") / "untrained")
+    with ChatAquila2(
+        model=path, template="aquila-v1", device="cpu", temperature=1.0, top_p=1.0, max_tokens=200
+    ) as chat:
+        yield chat
 
 
-def parse_all(model: str, count: int) -> None:
-    chat = ChatAquila2(
-        model=model, template="aquila-v1", device="cpu", temperature=1.0, top_p=1.0, max_tokens=200
-    )
+def parse_all(chat: ChatAquila2, count: int) -> None:
     for number, schema in enumerate(random_schemas(count)):
         method: Any = METHODS[number % 3]
         own = chat.with_structured_output(schema, method=method, include_raw=True)
@@ -249,11 +269,53 @@ def parse_all(model: str, count: int) -> None:
         jsonschema.validate(answer["parsed"], schema)
 
 
-def test_random_weights_answer_by_random_schemas(untrained: str) -> None:
-    parse_all(untrained, 9)
+def test_random_weights_answer_by_random_schemas(untrained: ChatAquila2) -> None:
+    parse_all(untrained, 6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_random_weights_answer_by_two_hundred_random_schemas(untrained: str) -> None:
+def test_random_weights_answer_by_two_hundred_random_schemas(untrained: ChatAquila2) -> None:
     parse_all(untrained, 200)
+
+
+class Booking(pydantic.BaseModel):
+    """A booking, of what its class reads more strictly than its schema says."""
+
+    day: datetime.date
+    noted: datetime.datetime
+    until: datetime.time
+    lasts: datetime.timedelta
+    number: uuid.UUID
+    site: pydantic.HttpUrl
+    host: pydantic.IPvAnyAddress
+    price: decimal.Decimal
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [
+        ("json_schema", 1),
+        *(pytest.param(method, 50, marks=pytest.mark.slow) for method in METHODS),
+    ],
+)
+@pytest.mark.timeout(600)
+def test_random_weights_write_dates_and_their_like_that_the_class_reads(
+    untrained: ChatAquila2, method: Any, count: int
+) -> None:
+    model = untrained.with_structured_output(Booking, method=method)
+    for seed in range(count):
+        assert isinstance(model.invoke(ASK, seed=seed, max_tokens=260), Booking)
+
+
+def test_with_tools_beside_it_an_answer_is_the_object_or_a_call(chat: ChatAquila2) -> None:
+    """A call is no object: there is none then, and no error."""
+    tool = {"title": "now", "description": "Get the time.", "type": "object", "properties": {}}
+    for choice in ("any", "none"):
+        given: dict[str, Any] = {"tools": [tool], "tool_choice": choice}
+        answer = chat.with_structured_output(Person, include_raw=True, **given).invoke(ASK)
+        assert answer["parsing_error"] is None
+        assert bool(answer["raw"].tool_calls) is (choice == "any")
+        assert isinstance(answer["parsed"], Person) is (choice == "none")
+    with pytest.raises(ours.InvalidRequestError, match="tools is set by"):
+        chat.with_structured_output(Person, method="function_calling", tools=[tool])
