@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from common.embeddings import DEFAULT
 from common.folder import read_folder
 from common.llamaindex_parts import Embedding, WordRetriever, as_node
 from llama_index.core import StorageContext, VectorStoreIndex
@@ -78,7 +79,7 @@ def ask(client: QdrantClient, embedding: Embedding, llm: Aquila2, questions: lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="aquila2-demo", help="a released name or a directory")
-    parser.add_argument("--embedding", default="use", help='"use", or a BGE model')
+    parser.add_argument("--embedding", default=DEFAULT, help="or a BGE model")
     parser.add_argument("--store", type=Path, help="where the vectors stay; else nowhere")
     options = parser.parse_args()
 

