@@ -32,7 +32,11 @@ REWRITES, CANDIDATES, SHOWN = 3, 10, 3
 REWRITE = "Write {number} other ways to ask this question, one a line.\n\n{question}"
 ANSWER = "{passages}\n\n{question}"
 CITE = "Cite the passages that the answer rests on, like [1].\n\n"
-QUESTIONS = ["图书馆的无线网密码是什么？", "Who is the director of the museum?", "这款灯的设计师是谁？"]
+QUESTIONS = [
+    "图书馆的无线网密码是什么？",
+    "Who is the director of the museum?",
+    "这款灯的设计师是谁？",
+]
 
 
 def rewriting(llm: ChatAquila2) -> Callable[[str], list[str]]:

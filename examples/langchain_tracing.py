@@ -53,7 +53,9 @@ class PrintingTracer(BaseTracer):
         message: Any = run.outputs["generations"][0][0]["message"]
         usage = getattr(message, "usage_metadata", None) or message["kwargs"]["usage_metadata"]
         cached = usage["input_token_details"].get("cache_read", 0)
-        return f", {usage['input_tokens']} tokens in ({cached} cached), {usage['output_tokens']} out"
+        return (
+            f", {usage['input_tokens']} tokens in ({cached} cached), {usage['output_tokens']} out"
+        )
 
 
 def main() -> None:
