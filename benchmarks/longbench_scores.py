@@ -1,4 +1,4 @@
-"""Scores of LongBench's kinds: F1, ROUGE-L, exact match, classes, numbers, code. They know no model.
+"""Scores of LongBench's kinds, from F1 to likeness of code. They know no model.
 
 Each compares an answer with one of the right ones and gives 0 to 1. Chinese is cut into words by
 jieba where it is installed, as LongBench does, else into characters; ``SEGMENTED_BY`` says which.

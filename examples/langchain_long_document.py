@@ -32,7 +32,7 @@ FACTS = {
 
 
 def made_up(runtime: Aquila2Runtime) -> str:
-    """The documents of the folder over and over, as much as fits, with the facts at their depths."""
+    """The folder's documents over and over, as much as fits, with the facts at their depths."""
     room = runtime.info.max_model_len - ROOM
     paragraphs: list[str] = []
     size = runtime.count_tokens("\n\n".join(fact for fact, _ in FACTS.values()))

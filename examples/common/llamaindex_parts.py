@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from common.embeddings import DEFAULT, Embedder, load_embedder
-from common.folder import Passage
-from common.ranking import BM25
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle, TextNode
+
+from common.embeddings import DEFAULT, Embedder, load_embedder
+from common.folder import Passage
+from common.ranking import BM25
 
 
 class Embedding(BaseEmbedding):

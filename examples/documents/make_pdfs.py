@@ -34,7 +34,7 @@ the guest network is green-otter-63. In the tower rooms the signal is weak; the 
 first floor is the best place to read the news.
 
 Please leave wet boots in the hall. There is a drying room in the cellar, and the key to it hangs
-beside the stove. Towels are changed every third day, and at once if you hang them over the rail.""",
+beside the stove. Towels are changed every third day, and at once if you hang them up.""",
     """Walks and the bus
 
 The Mill Path starts behind the house and leads along the stream. It takes two hours. After rain
