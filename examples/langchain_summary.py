@@ -1,4 +1,4 @@
-"""A document longer than the context with LangChain: each part read, all at once, then put together.
+"""A document longer than the context with LangChain: its parts read at once, then put together.
 
 A larger model is asked for a summary. aquila2-demo only looks things up, so it is asked something
 instead, and parts that do not know are left out; the way is the same.
