@@ -67,7 +67,7 @@ def main() -> None:
     passages = [passage.text for passage in read_folder()]
     words = BM25(passages)
     find = RunnableLambda(lambda question: passages[words.rank(question, 1)[0]], name="find")
-    llm = ChatAquila2(model=options.model, temperature=0, max_tokens=64)
+    llm = ChatAquila2(model=options.model, temperature=0, max_tokens=64).warmup()
     chain = (
         {"context": find, "question": RunnablePassthrough()}
         | ChatPromptTemplate.from_template("{context}\n\n{question}")
