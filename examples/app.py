@@ -1,7 +1,7 @@
 """A page to try a model: chat, and questions about your documents, in English and Chinese.
 
-Upload a text or PDF file, ask, watch the answer come, see the passage it rests on; stop it, or close
-the page, and the model stops. It answers on this machine only; documents stay in memory.
+Upload a text or PDF file, ask, watch the answer come, see the passage it rests on. Stop it, or
+close the page, and the model stops. It answers on this machine only; documents stay in memory.
 
 python examples/app.py [--model AquilaChat2-7B] [--port 8765]      (needs aquila2[serve,rag])
 """

@@ -1,4 +1,4 @@
-"""The routes of the page: documents in, answers out as lines of JSON. It knows no model's inside."""
+"""The routes of the page: documents in, answers out as lines of JSON. It knows no page."""
 
 from __future__ import annotations
 

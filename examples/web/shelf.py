@@ -98,8 +98,8 @@ def read_pages(content: bytes) -> list[str]:
             return read_pdf(content)
         except ValueError as error:
             raise RefusedError("locked" if "password" in str(error) else "bad_pdf") from error
-    encodings = ("utf-16",) if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "gb18030")
-    for encoding in encodings:
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-16",) if wide else ("utf-8-sig", "gb18030"):
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError:

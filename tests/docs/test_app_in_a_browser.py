@@ -1,6 +1,6 @@
 """The page of examples/app.py in a real browser: upload, ask, watch, look up, stop.
 
-Needs playwright and a Chromium that is installed (on Debian: apt install chromium); skipped without.
+Needs playwright and an installed Chromium (on Debian: apt install chromium); skipped without.
 """
 
 from __future__ import annotations
