@@ -62,9 +62,9 @@ def measure(path: Path, form: str, device: str) -> dict[str, Any]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     model = _load(path, form, device)
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - worked
     done.set()
     watcher.join()
     final = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -75,6 +75,7 @@ def measure(path: Path, form: str, device: str) -> dict[str, Any]:
         "estimate": estimate.weights,
         "peak": max(peak[0] - before, 0),
         "seconds": seconds,
+        "cpu": cpu,
     }
 
 
@@ -160,7 +161,8 @@ def main() -> int:
             print(
                 f"{found['size'] / _GB:6.2f} GB  shard {found['shard'] / _GB:5.2f}  "
                 f"loaded {found['final'] / _GB:5.2f}  peak {found['peak'] / _GB:5.2f} "
-                f"(bar {PEAK * held / _GB:5.2f})  {found['seconds']:6.2f} s, "
+                f"(bar {PEAK * held / _GB:5.2f})  {found['seconds']:6.2f} s "
+                f"({found['cpu']:.2f} of a core), "
                 f"plain read {found['disk']:5.2f} s ({share:.0%})",
                 flush=True,
             )
