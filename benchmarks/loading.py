@@ -5,7 +5,7 @@ prints, for each size in GB of bf16 files, the largest shard, the bytes of the l
 peak of the process's own memory above what it had before (pages mapped from files are not its
 own), the time, and the time a plain read of the files takes; imports are done before. The bars: a
 peak of at most 1.3 times the largest shard and the final size together, and 60 % of the disk's
-rate. The 34B in NF4 is extrapolated: its time from the largest, its peak by the line through all
+rate. The 34B in NF4 is extrapolated: the work from the largest, the peak by the line through all
 of them. ``--json FILE`` keeps the figures.
 """
 
@@ -62,9 +62,9 @@ def measure(path: Path, form: str, device: str) -> dict[str, Any]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     model = _load(path, form, device)
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - worked
     done.set()
     watcher.join()
     final = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -75,6 +75,7 @@ def measure(path: Path, form: str, device: str) -> dict[str, Any]:
         "estimate": estimate.weights,
         "peak": max(peak[0] - before, 0),
         "seconds": seconds,
+        "cpu": cpu,
     }
 
 
@@ -160,15 +161,16 @@ def main() -> int:
             print(
                 f"{found['size'] / _GB:6.2f} GB  shard {found['shard'] / _GB:5.2f}  "
                 f"loaded {found['final'] / _GB:5.2f}  peak {found['peak'] / _GB:5.2f} "
-                f"(bar {PEAK * held / _GB:5.2f})  {found['seconds']:6.2f} s, "
+                f"(bar {PEAK * held / _GB:5.2f})  {found['seconds']:6.2f} s "
+                f"({found['cpu']:.2f} of a core), "
                 f"plain read {found['disk']:5.2f} s ({share:.0%})",
                 flush=True,
             )
     result = {"form": chosen.form, "device": chosen.device, "rows": rows}
     if chosen.form == "nf4" and len(rows) > 1:
         result["34B"] = extrapolate(rows)
-        print("34B by extrapolation: {minutes:.0f} min, {final:.1f} GB loaded, peak {peak:.1f} GB"
-              .format(**result["34B"]))  # fmt: skip
+        told = "{core_minutes:.0f} min of a core, {final:.1f} GB loaded, peak {peak:.1f} GB"
+        print("34B by extrapolation: " + told.format(**result["34B"]))
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     return int(missed)
@@ -183,9 +185,9 @@ def extrapolate(rows: list[dict[str, Any]]) -> dict[str, float]:
     xs, ys = [row["final"] for row in rows], [row["peak"] for row in rows]
     mean_x, mean_y = statistics.fmean(xs), statistics.fmean(ys)
     slope = statistics.covariance(xs, ys) / statistics.variance(xs)
-    seconds = largest["seconds"] / (largest["size"] / 2) * _34B.num_parameters
+    seconds = largest["cpu"] / (largest["size"] / 2) * _34B.num_parameters
     return {
-        "minutes": seconds / 60,
+        "core_minutes": seconds / 60,
         "final": final / _GB,
         "peak": (mean_y + slope * (final - mean_x)) / _GB,
     }

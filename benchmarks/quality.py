@@ -9,7 +9,11 @@
 * top1: positions where the likeliest next token is bf16's;
 * ppl: perplexity of the known answers.
 
-The last three come from a plain forward pass over the loaded weights, one talk at a time.
+The last three come from a plain forward pass over the loaded weights, one talk at a time. 8-bit
+keys and values ("kv8") only show in answers, so there they are blank.
+
+``--by-part`` says where NF4 loses instead: the divergence when one kind of projection or one layer
+alone is packed, and when all are, by the number of weights that share a scale.
 """
 
 from __future__ import annotations
@@ -19,10 +23,12 @@ import itertools
 import json
 import logging
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,7 +38,9 @@ from aquila2_runtime.checkpoint.weights import load_weights
 from training.aquila2_demo.corpus import Conversation, conversations
 
 DEMO = Path(__file__).resolve().parent.parent / "aquila2_runtime" / "demo"
-FORMS = (None, "nf4", "int8")
+FORMS = (None, "nf4", "int8", "kv8")
+KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+BLOCKS = (32, 64, 128)
 BAR = 0.99  # of bf16's exact answers
 SEED = 771_133  # of talks; training draws others
 
@@ -80,7 +88,12 @@ def ask(model: Path, form: str | None, asked: Sequence[Question], device: str) -
     """Ask everything greedily, through the runtime."""
     params = SamplingParams(temperature=0, max_tokens=64)
     with Aquila2Runtime.load(
-        str(model), template="aquila-v1", dtype="bfloat16", quantization=form, device=device
+        str(model),
+        template="aquila-v1",
+        dtype="bfloat16",
+        quantization=None if form == "kv8" else form,
+        kv_cache_dtype="int8" if form == "kv8" else None,
+        device=device,
     ) as runtime:
         # Some at a time: all of them together would hold many prompts' keys and values.
         outputs = []
@@ -98,16 +111,23 @@ def ask(model: Path, form: str | None, asked: Sequence[Question], device: str) -
         )
 
 
-@torch.inference_mode()
 def distributions(model: Path, form: str | None, asked: Asked, device: str) -> list[torch.Tensor]:
     """Log-probabilities of every id of the known answers' places. Each ``[answer, vocab]``."""
-    loaded = load_weights(
-        model,
-        read_config(model),
+    return _distributions(_model(model, form, device), asked, device)
+
+
+def _model(path: Path, form: str | None, device: str) -> Any:
+    return load_weights(
+        path,
+        read_config(path),
         dtype=torch.bfloat16,
         device=torch.device(device),
         quantization=form,
     )
+
+
+@torch.inference_mode()
+def _distributions(loaded: Any, asked: Asked, device: str) -> list[torch.Tensor]:
     found = []
     for prompt, wanted in zip(asked.prompts, asked.wanted, strict=True):
         ids = torch.tensor([[*prompt, *wanted]], device=device)
@@ -116,13 +136,44 @@ def distributions(model: Path, form: str | None, asked: Asked, device: str) -> l
     return found
 
 
+def _divergence(plain: list[torch.Tensor], packed: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(
+        [(p.exp() * (p - q)).sum(-1).clamp_min(0) for p, q in zip(plain, packed, strict=True)]
+    )
+
+
+@torch.inference_mode()
+def by_part(path: Path, asked: Asked, plain: list[torch.Tensor], device: str) -> dict[str, float]:
+    """Mean divergence when parts of the weights alone go through NF4 and back."""
+    from bitsandbytes import functional
+
+    bnb: Any = functional
+    loaded = _model(path, None, device)
+    layers = range(loaded.config.num_hidden_layers)
+    parts: list[tuple[str, str, int]] = [(f"only {kind}", rf".*\.{kind}", 64) for kind in KINDS]
+    parts += [(f"only layer {layer}", rf".*layers\.{layer}\..*_proj", 64) for layer in layers]
+    parts += [(f"all but {kind}", rf".*\.(?!{kind})\w+_proj", 64) for kind in KINDS]
+    parts += [(f"all, {block} to a scale", r".*_proj", block) for block in BLOCKS]
+    found = {}
+    for name, pattern, block in parts:
+        chosen = [module for key, module in loaded.named_modules() if re.fullmatch(pattern, key)]
+        kept = [module.weight.clone() for module in chosen]
+        for module in chosen:
+            packed, state = bnb.quantize_4bit(
+                module.weight, blocksize=block, quant_type="nf4", compress_statistics=True
+            )
+            module.weight.copy_(bnb.dequantize_4bit(packed, state))
+        found[name] = float(_divergence(plain, _distributions(loaded, asked, device)).mean())
+        for module, weight in zip(chosen, kept, strict=True):
+            module.weight.copy_(weight)
+    return found
+
+
 def compare(
     base: Asked, other: Asked, plain: list[torch.Tensor], packed: list[torch.Tensor]
 ) -> dict[str, float]:
     """One row of the table."""
-    divergence = torch.cat(
-        [(p.exp() * (p - q)).sum(-1).clamp_min(0) for p, q in zip(plain, packed, strict=True)]
-    )
+    divergence = _divergence(plain, packed)
     top = torch.cat(
         [(p.argmax(-1) == q.argmax(-1)).float() for p, q in zip(plain, packed, strict=True)]
     )
@@ -153,6 +204,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=DEMO)
     parser.add_argument("--talks", type=int, default=300)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--by-part", action="store_true")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     # One line per matrix product otherwise.
@@ -160,11 +212,18 @@ def main() -> int:
     asked = questions(chosen.talks)
     base = ask(chosen.model, None, asked, chosen.device)
     plain = distributions(chosen.model, None, base, chosen.device)
+    if chosen.by_part:
+        for name, value in by_part(chosen.model, base, plain, chosen.device).items():
+            print(f"{name:20}{value:12.6f}", flush=True)
+        return 0
     rows = {}
     for form in FORMS:
         other = base if form is None else ask(chosen.model, form, asked, chosen.device)
-        packed = plain if form is None else distributions(chosen.model, form, base, chosen.device)
+        same = form in (None, "kv8")
+        packed = plain if same else distributions(chosen.model, form, base, chosen.device)
         rows[form or "bf16"] = compare(base, other, plain, packed)
+        if form == "kv8":
+            rows[form] |= dict.fromkeys(("kl_mean", "kl_max", "top1", "ppl"), math.nan)
     if chosen.json:
         print(json.dumps({"talks": chosen.talks, "rows": rows}, indent=1))
     else:

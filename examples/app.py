@@ -9,6 +9,7 @@ python examples/app.py [--model AquilaChat2-7B] [--port 8765]      (needs aquila
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 
 import uvicorn
@@ -32,7 +33,9 @@ def main() -> None:
             app = make_app(runtime, port, options.max_tokens)
             print(f"Open http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
             config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-            uvicorn.Server(config).run(sockets=[listener])
+            # Ctrl-C has ended it by then; uvicorn raises it once more.
+            with contextlib.suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

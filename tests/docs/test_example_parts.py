@@ -14,7 +14,7 @@ from common.ranking import BM25, fuse, pieces
 from common.reranking import by_best_sentence, by_cross_encoder
 
 DOCUMENTS = Path(__file__).resolve().parent.parent.parent / "examples" / "documents"
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "lamp", "is", "green", *"灯是绿色的书为这个"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "lamp", "is", "green", *"灯是绿色书"]
 
 
 def product(one: list[float], other: list[float]) -> float:

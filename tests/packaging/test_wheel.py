@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = {"aquila2_runtime", "langchain_aquila2", "llamaindex_aquila2"}
 EXTRAS = {
     "all", "cli", "dev", "flash-attn", "grammar", "langchain", "llamaindex", "lora", "modelscope",
-    "nf4", "sentencepiece", "serve", "vllm",
+    "nf4", "rag", "sentencepiece", "serve", "vllm",
 }  # fmt: skip
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".npz")
 
@@ -91,7 +91,8 @@ def test_all_leaves_out_what_cannot_be_installed_beside_the_rest() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     listed = extras["optional-dependencies"]["all"][0]
     inside = set(listed.removeprefix("aquila2[").removesuffix("]").split(","))
-    assert inside == EXTRAS - {"all", "dev", "vllm", "flash-attn"}
+    # What only the examples need is left out too.
+    assert inside == EXTRAS - {"all", "dev", "rag", "vllm", "flash-attn"}
 
 
 def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> None:

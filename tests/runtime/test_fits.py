@@ -1,0 +1,132 @@
+"""Whether the released sizes fit on common cards, said from the configuration alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from aquila2_runtime import fits, placement
+from aquila2_runtime.errors import InsufficientMemoryError
+from aquila2_runtime.fits import gpus_that_fit, settle, ways_that_fit
+from aquila2_runtime.load_options import LoadOptions
+from tests.checkpoint.test_memory import SEVEN, SEVENTY, THIRTY_FOUR
+
+GIB = 2**30
+CUDA = torch.device("cuda", 0)
+SIZES = {"7B": SEVEN, "34B": THIRTY_FOUR, "70B": SEVENTY}
+# Weights in GiB, from the published parameter counts: 16 bits, and NF4 with the head, the
+# embedding and the norms in 16.
+WEIGHTS = {"7B": (13.59, 4.9), "34B": (62.76, 19.2), "70B": (130.55, 39.1)}
+# The least card in GB that holds 4,096 tokens (2,048 with the 7B) in 16 bits, in NF4, in NF4 with
+# 8-bit keys and values; None where 80 do not.
+LEAST = {"7B": (24, 12, 12), "34B": (80, 24, 24), "70B": (None, 48, 48)}
+CARDS = (12, 24, 48, 80)
+
+
+def cards(monkeypatch: pytest.MonkeyPatch, *gigabytes: float) -> None:
+    """Pretend that such cards are there, with a little taken by the driver."""
+    free = [int(size * GIB * 0.97) for size in gigabytes]
+    devices = tuple(torch.device("cuda", at) for at in range(len(free)))
+    monkeypatch.setattr(placement, "visible_gpus", lambda: devices)
+    monkeypatch.setattr(fits, "free_memory", lambda chosen: free[: len(chosen)])
+    monkeypatch.setattr(
+        placement, "choose_attention", lambda *args, **more: ("paged", "as on a GPU")
+    )
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+
+
+def context(config: Any) -> int:
+    return 2048 if config is SEVEN else 4096
+
+
+@pytest.mark.parametrize("form", range(3), ids=["bf16", "nf4", "nf4-kv8"])
+@pytest.mark.parametrize("gigabytes", CARDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_what_fits_on_which_card(
+    monkeypatch: pytest.MonkeyPatch, size: str, gigabytes: int, form: int
+) -> None:
+    cards(monkeypatch, gigabytes)
+    config = SIZES[size]
+    options = LoadOptions(
+        model=size,
+        dtype="bfloat16",
+        quantization="nf4" if form else None,
+        kv_cache_dtype="int8" if form == 2 else None,
+        max_num_seqs=8,
+    )
+    least = LEAST[size][form]
+    chosen = placement.choose(options, config)
+    if least is not None and gigabytes >= least:
+        settled, needed = settle(options, config, chosen, context(config))
+        assert settled.device == CUDA
+        weights = needed.weights / GIB
+        assert weights == pytest.approx(WEIGHTS[size][min(form, 1)], rel=0.03)
+        kv = 2 * config.num_layers * config.num_kv_heads * context(config)
+        item = 128 + 4 if form == 2 else 2 * 128
+        assert needed.kv_cache == kv * item
+        return
+    with pytest.raises(InsufficientMemoryError) as caught:
+        settle(options, config, chosen, context(config))
+    assert "GiB are free" in caught.value.message
+    assert "total" in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(("size", "gigabytes"), [("7B", 12), ("34B", 24), ("34B", 48), ("70B", 48)])
+def test_every_way_that_is_named_is_true_and_a_block_more_is_not(
+    monkeypatch: pytest.MonkeyPatch, size: str, gigabytes: int
+) -> None:
+    cards(monkeypatch, gigabytes)
+    config = SIZES[size]
+    options = LoadOptions(model=size, dtype="bfloat16", max_num_seqs=8)
+    with pytest.raises(InsufficientMemoryError) as caught:
+        settle(options, config, placement.choose(options, config), config.max_position)
+    hint = str(caught.value.hint)
+    ways = list(ways_that_fit(options, config, fits.free_memory([CUDA])))
+    assert ways
+    for way in ways:
+        assert str(way) in hint
+        given = dict(part.split("=") for part in way.options.split(", ") if "=" in part)
+        tried = dataclasses.replace(
+            options, **{name: value.strip('"') for name, value in given.items()}
+        )
+        chosen = placement.choose(tried, config)
+        settle(tried, config, chosen, way.max_model_len)
+        if way.max_model_len < config.max_position:
+            with pytest.raises(InsufficientMemoryError):
+                settle(tried, config, chosen, way.max_model_len + 16)
+    assert "GPUs of this size" in hint
+
+
+def test_more_gpus_are_named_by_how_many_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards(monkeypatch, 80)
+    options = LoadOptions(model="70B", dtype="bfloat16")
+    room = fits.free_memory([CUDA])[0]
+    assert gpus_that_fit(options, SEVENTY, room, 4096) == 2
+    assert gpus_that_fit(options, SEVENTY, room // 4, 4096) == 8
+    assert gpus_that_fit(options, SEVENTY, GIB, 4096) is None
+    with pytest.raises(InsufficientMemoryError, match="2 GPUs of this size"):
+        settle(options, SEVENTY, placement.choose(options, SEVENTY), 4096)
+
+
+def test_the_70b_takes_two_cards_of_80_and_only_what_it_needs_of_four(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = LoadOptions(model="70B", dtype="bfloat16")
+    for gigabytes in ((80, 80), (24, 80, 80, 12)):
+        cards(monkeypatch, *gigabytes)
+        settled, needed = settle(options, SEVENTY, placement.choose(options, SEVENTY), 4096)
+        big = [at for at, size in enumerate(gigabytes) if size == 80]
+        assert [stage.device.index for stage in settled.stages] == big
+        assert settled.stages[0].first == 0
+        assert sum(stage.count for stage in settled.stages) == 80
+        assert not settled.cuda_graphs
+        assert needed.graphs == 0
+    cards(monkeypatch, 48, 24, 24)
+    nf4 = dataclasses.replace(options, quantization="nf4")
+    settled, _ = settle(nf4, SEVENTY, placement.choose(nf4, SEVENTY), 2048)
+    assert settled.cuda_graphs
+    assert [stage.device.index for stage in settled.stages] == [0]
