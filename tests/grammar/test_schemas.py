@@ -55,7 +55,11 @@ def drive(
         open_ = allowed(mask, tokenizer.n_vocab)
         chosen = rng.choice(open_)
         # What is allowed when asked of one id is in the mask.
-        for one in (chosen, tokenizer.eos_token_id, *(rng.randrange(4096) for _ in range(3))):
+        for one in (
+            chosen,
+            tokenizer.eos_token_id,
+            *(rng.randrange(tokenizer.n_vocab) for _ in range(3)),
+        ):
             assert not state.allows(one) or one in open_
         ids.append(state.settle(chosen))
         # A step that failed is run again: the same id must come of it.
