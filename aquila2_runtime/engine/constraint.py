@@ -25,7 +25,7 @@ class TokenConstraint(abc.ABC):
 
     @abc.abstractmethod
     def allows(self, token_id: int) -> bool:
-        """Whether the mask would allow an id.
+        """Whether an id is certain to be allowed by the mask; False leaves it to the mask.
 
         Raises:
             GenerationError: The constraint could not be followed within its limits.

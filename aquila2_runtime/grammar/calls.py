@@ -210,7 +210,7 @@ class TextThenCalls(TokenConstraint):
         return self._grammar.masks[_overlap(self._tail)]
 
     def allows(self, token_id: int) -> bool:
-        """Whether an id may come next (see ``TokenConstraint``)."""
+        """Whether an id is certain to be in the mask (see ``TokenConstraint``)."""
         if self._calls is not None:
             return self._calls.allows(token_id)
         mask = self._grammar.masks[_overlap(self._tail)]

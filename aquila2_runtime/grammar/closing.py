@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aquila2_runtime.errors import TokenizerError
@@ -116,10 +116,12 @@ class Closing:
                     if here.validate_tokens(tokens) == len(tokens):
                         return path + tail
             forced: bytes = here.compute_ff_bytes()
-            begins = not path or (self._json and at.length == 0)
+            # At the beginning, which may stand behind the rest of a character that was begun.
+            begins = not path or path[-1] >= 0x80 or (self._json and at.length == 0)
             run = self._run(here, at) if narrow and begins and not forced else b""
             only = forced or run
-            for step in [only] if only else self._steps(here, at, narrow=narrow):
+            steps = [only] if only else self._steps(here, at, narrow=narrow)
+            for step in steps:
                 tries -= 1
                 if tries < 0 or (tries % 16 == 0 and time.thread_time() > until):
                     return None
@@ -128,10 +130,13 @@ class Closing:
                     continue
                 there = at.after(step) if self._json else at
                 longer = path + step
-                key = self._look(ahead, there, len(longer))
-                if seen.get(key, 0) < _ALIKE:
+                # What has no other beside it needs no telling apart; looking costs the most.
+                key = self._look(ahead, there, len(longer)) if len(steps) > 1 else None
+                if key is not None:
+                    if seen.get(key, 0) >= _ALIKE:
+                        continue
                     seen[key] = seen.get(key, 0) + 1
-                    heapq.heappush(ways, (len(longer), next(serial), longer, ahead, there))
+                heapq.heappush(ways, (len(longer), next(serial), longer, ahead, there))
         return None
 
     def _tails(self, known: bytes) -> list[tuple[bytes, list[int]]]:
@@ -182,7 +187,7 @@ class Closing:
             return False
         return bool(matcher.consume_tokens(tokens))
 
-    def _steps(self, matcher: Any, at: JsonPosition, *, narrow: bytes) -> Iterator[bytes]:
+    def _steps(self, matcher: Any, at: JsonPosition, *, narrow: bytes) -> list[bytes]:
         mask: bytes = matcher.compute_bitmask()
         allowed = [
             byte
@@ -195,7 +200,7 @@ class Closing:
         if len(chosen) > (_FEWER if narrow else _FEW):
             usual = narrow or range(0x80)
             chosen = [byte for byte in usual if byte in chosen] or chosen
-        return (bytes((byte,)) for byte in chosen)
+        return [bytes((byte,)) for byte in chosen]
 
     def _json_steps(
         self, allowed: Sequence[int], at: JsonPosition, *, narrow: bytes

@@ -93,12 +93,13 @@ class GrammarState(TokenConstraint):
         return mask
 
     def allows(self, token_id: int) -> bool:
-        """Whether an id may come next (see ``TokenConstraint``)."""
+        """Whether an id is certain to be in the mask (see ``TokenConstraint``)."""
         self._unsettle()
         if self._cut:
             return token_id == self._next_of_way()
-        if token_id == self._vocabulary.eos_token_id:
-            return bool(self._matcher.is_accepting())
+        # Where one continuation exists, the mask has only the usual token for it.
+        if token_id == self._vocabulary.eos_token_id or self._matcher.compute_ff_bytes():
+            return False
         allowed = self._matcher.validate_tokens([token_id]) == 1
         self._check()
         return bool(allowed)

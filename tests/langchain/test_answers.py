@@ -67,6 +67,8 @@ def test_max_tokens_is_exact_and_the_call_s_wins(make_chat: MakeChat) -> None:
     for answer, count in ((chat.invoke("hi"), 7), (chat.invoke("hi", max_tokens=3), 3)):
         assert answer.usage_metadata["output_tokens"] == count
         assert answer.response_metadata["finish_reason"] == "length"
+        assert answer.response_metadata["model_name"] == chat._lease.runtime().info.model
+        assert answer.response_metadata["timings"]["first_token"] > 0
 
 
 def test_a_seed_gives_the_same_text_again_and_in_a_batch(make_chat: MakeChat) -> None:
