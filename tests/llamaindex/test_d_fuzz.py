@@ -28,8 +28,8 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from aquila2_runtime import Aquila2Runtime
 from llamaindex_aquila2 import Aquila2
+from llamaindex_aquila2.conformance.texts import document
 from tests.llamaindex.scripted import ScriptedEngine, scripted_runtime
-from tests.llamaindex.test_d_context import document
 
 MODES = ("compact", "refine", "tree_summarize", "simple_summarize", "accumulate")
 KINDS = ("zh", "en", "code", "mixed")

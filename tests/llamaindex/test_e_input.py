@@ -39,11 +39,6 @@ from tests.llamaindex.support import ENDPOINTS, QUESTION, MakeLLM, ask, text_of,
 
 
 class TestEMessages:
-    @pytest.mark.parametrize("role", list(MessageRole))
-    def test_every_role_is_taken(self, llm: Aquila2, role: MessageRole) -> None:
-        messages = [ChatMessage("Rome is in Italy.", role=role), ChatMessage("Where is Rome?")]
-        assert usage_of(llm.chat(messages))["prompt_tokens"] > 10
-
     def test_system_messages_are_merged_wherever_they_stand(self) -> None:
         converted = to_runtime_messages(
             [

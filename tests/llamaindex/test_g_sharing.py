@@ -8,9 +8,6 @@ import pickle
 from typing import Any
 
 import pytest
-from llama_index.core.extractors import TitleExtractor
-from llama_index.core.ingestion.pipeline import get_transformation_hash
-from llama_index.core.schema import TextNode
 
 from aquila2_runtime import (
     Aquila2Runtime,
@@ -77,15 +74,6 @@ class TestGSharing:
         assert Aquila2.model_validate(data).to_dict() == data
         assert json.loads(llm.model_dump_json()) == json.loads(llm.to_json())
         assert not {"callback_manager", "progress", "messages_to_prompt"} & data.keys()
-
-    def test_transformation_hashes_are_stable(self, make_llm: MakeLLM) -> None:
-        """IngestionPipeline caches by this hash."""
-        nodes = [TextNode(text="One", id_="1")]
-        hashes = {
-            get_transformation_hash(nodes, TitleExtractor(llm=make_llm(max_tokens=limit)))
-            for limit in (6, 6, 7)
-        }
-        assert len(hashes) == 2
 
     def test_a_loaded_runtime_can_be_wrapped(self, demo_runtime: Aquila2Runtime) -> None:
         llm = Aquila2.from_runtime(demo_runtime, max_tokens=5, temperature=0)
