@@ -18,7 +18,7 @@ from tests.llamaindex.support import ENDPOINTS, QUESTION, MakeLLM, ask, usage_of
 
 class TestDContext:
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
-    def test_only_an_explicit_limit_that_cannot_fit_is_refused(
+    def test_d12_only_an_explicit_limit_that_cannot_fit_is_refused(
         self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime, endpoint: str
     ) -> None:
         """P9: the default limit gives way to what is left of the context."""
@@ -70,7 +70,7 @@ class TestDContext:
         total = usage_of(response)["total_tokens"]
         assert total == 256
 
-    def test_metadata_is_true_and_loads_no_weights(
+    def test_d14_metadata_is_true_and_loads_no_weights(
         self, make_llm: MakeLLM, spec: dict[str, Any], demo_runtime: Aquila2Runtime
     ) -> None:
         """A8: and reads no file the second time."""

@@ -39,7 +39,7 @@ from tests.llamaindex.support import ENDPOINTS, QUESTION, MakeLLM, ask, text_of,
 
 
 class TestEMessages:
-    def test_system_messages_are_merged_wherever_they_stand(self) -> None:
+    def test_e15_system_messages_are_merged_wherever_they_stand(self) -> None:
         converted = to_runtime_messages(
             [
                 ChatMessage("One.", role="system"),
@@ -229,7 +229,7 @@ class TestEPrompts:
 
 class TestEKeywords:
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
-    def test_every_endpoint_honours_the_keywords_of_a_call(
+    def test_e17_every_endpoint_honours_the_keywords_of_a_call(
         self, make_llm: MakeLLM, endpoint: str
     ) -> None:
         """A8: each has an effect, in each endpoint."""

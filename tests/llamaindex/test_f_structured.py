@@ -84,12 +84,12 @@ def predict_all(model: str, count: int) -> None:
 
 
 class TestFValidity:
-    def test_random_weights_answer_with_objects_of_random_classes(self, untrained: str) -> None:
+    def test_f19_random_weights_answer_with_objects_of_random_classes(self, untrained: str) -> None:
         predict_all(untrained, 8)
 
     @pytest.mark.slow
     @pytest.mark.timeout(1200)
-    def test_random_weights_answer_with_objects_of_a_hundred_random_classes(
+    def test_f19_random_weights_answer_with_objects_of_a_hundred_random_classes(
         self, untrained: str
     ) -> None:
         predict_all(untrained, 100)

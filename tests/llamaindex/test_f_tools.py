@@ -43,7 +43,7 @@ def calls_of(response: ChatResponse) -> list[ToolCallBlock]:
 class TestFTools:
     @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("seed", range(3))
-    def test_a_required_call_is_made_and_fits_its_schema(
+    def test_f20_a_required_call_is_made_and_fits_its_schema(
         self, make_llm: MakeLLM, method: str, seed: int
     ) -> None:
         """Hot, so that the weights have little to say: the grammar alone makes the call."""
@@ -194,7 +194,7 @@ class TestFPredictAndCall:
 @pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning")
 class TestFAgents:
     @pytest.mark.parametrize("streaming", [True, False])
-    def test_a_function_agent_calls_its_tool_and_answers(
+    def test_f20_a_function_agent_calls_its_tool_and_answers(
         self, demo_runtime: Aquila2Runtime, streaming: bool
     ) -> None:
         runtime, engine = scripted_runtime(demo_runtime, 2048, 0)
@@ -218,7 +218,7 @@ class TestFAgents:
         _, results = asyncio.run(_run(agent, "What time is it?", early_stopping_method="generate"))
         assert results[0].tool_output.content == "12:05"
 
-    def test_a_react_agent_stops_before_it_makes_up_an_observation(
+    def test_f20_a_react_agent_stops_before_it_makes_up_an_observation(
         self, demo_runtime: Aquila2Runtime
     ) -> None:
         runtime, engine = scripted_runtime(demo_runtime, 4096, 0)

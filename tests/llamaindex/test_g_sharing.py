@@ -25,7 +25,7 @@ def shout(prompt: str) -> str:
 
 
 class TestGSharing:
-    def test_equal_models_share_one_runtime_and_its_weights(
+    def test_g21_equal_models_share_one_runtime_and_its_weights(
         self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime
     ) -> None:
         """A7: sampling and system prompt belong to the object, weights to the checkpoint."""
@@ -35,7 +35,7 @@ class TestGSharing:
         first.complete(QUESTION)
         assert demo_runtime.stats().steps > steps
 
-    def test_copies_share_and_pickles_are_small(self, make_llm: MakeLLM) -> None:
+    def test_g21_copies_share_and_pickles_are_small(self, make_llm: MakeLLM) -> None:
         """C12: nothing copies or carries weights."""
         llm = make_llm(max_tokens=6, stop=["."], completion_to_prompt=shout).warmup()
         data = pickle.dumps(llm)
@@ -92,7 +92,7 @@ class TestGSharing:
         llm.close()
         assert demo_runtime.healthy
 
-    def test_closing_gives_one_claim_back(self, make_llm: MakeLLM) -> None:
+    def test_g21_closing_gives_one_claim_back(self, make_llm: MakeLLM) -> None:
         """C11: idempotent; equal models go on."""
         first, second = make_llm(max_tokens=4), make_llm(max_tokens=4)
         expected = second.complete(QUESTION).text
