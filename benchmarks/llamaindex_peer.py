@@ -94,10 +94,13 @@ def trouble(make: Callable[..., Any], limit: str, long: dict[str, Any]) -> dict[
         stream = make(**{limit: 1_000, **long}).stream_complete("Hello")
         next(stream)
         stream.close()
-        before, began = time.process_time(), time.perf_counter()
-        time.sleep(3)
-        used = time.process_time() - before
-        return f"{used:.2f} s computed in the {time.perf_counter() - began:.0f} s after closing"
+        begun, deadline = time.process_time(), time.monotonic() + 30
+        while time.monotonic() < deadline:
+            before = time.process_time()
+            time.sleep(1)
+            if time.process_time() - before < 0.02:
+                break
+        return f"{time.process_time() - begun:.1f} s computed after closing, within 30 s"
 
     return {
         "overflow": outcome(lambda: repr(llm.complete("北京的图书馆在三月份搬家。" * 400).text)),
