@@ -42,6 +42,7 @@ class Shape:
 
 SHAPES = {
     "25M": Shape(hidden=384, layers=8, heads=6, inner=1_536, vocab=8_192),
+    "25M-16K": Shape(hidden=384, layers=8, heads=6, inner=1_536, vocab=8_192, context=16_384),
     "350M": Shape(hidden=1_024, layers=24, heads=16, inner=2_560, vocab=32_000),
     # Kernels cost next to nothing here, so a step is what surrounds them.
     "narrow": Shape(hidden=64, layers=32, heads=4, inner=256, vocab=1_024, context=2_048),

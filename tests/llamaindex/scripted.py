@@ -32,12 +32,14 @@ class ScriptedEngine(Engine):
         asked: What was submitted, in order.
         script: What to answer next instead of prose, in order; constraints are not heeded.
         reason: Why what is scripted ends; by itself unless it says otherwise.
+        failure: What every answer ends with, after its first token, instead of its end.
     """
 
     def __init__(self, runtime: Aquila2Runtime, seed: int) -> None:
         self.asked: list[EngineRequest] = []
         self.script: list[str] = []
         self.reason = FinishReason.STOP
+        self.failure: Exception | None = None
         self._runtime = runtime
         self._ids = itertools.count(1)
         self._random = random.Random(seed)
@@ -54,6 +56,10 @@ class ScriptedEngine(Engine):
             spelt = self._runtime.tokenizer.encode_ordinary(self.script.pop(0))
             tokens, count = iter(spelt), len(spelt)
         mailbox.start(Started(0, 0.0, 0.0))
+        if self.failure is not None:
+            mailbox.put(next(tokens), None)
+            mailbox.fail(self.failure)
+            return handle
         for token_id in itertools.islice(tokens, count):
             mailbox.put(token_id, None)
         mailbox.finish(Finished(FinishReason.LENGTH if count == most else self.reason))

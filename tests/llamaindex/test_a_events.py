@@ -6,16 +6,14 @@ import json
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.callbacks.schema import EventPayload
-from llama_index.core.instrumentation import get_dispatcher
 
-from aquila2_runtime import Aquila2Runtime, ContextOverflowError, Message
+from aquila2_runtime import ContextOverflowError
 from tests.llamaindex.support import (
     ENDPOINTS,
     QUESTION,
     STREAMS,
-    EventNames,
     LLMEvents,
     MakeLLM,
     ask,
@@ -24,38 +22,6 @@ from tests.llamaindex.support import (
 
 
 class TestAEventsAndCounts:
-    @pytest.mark.parametrize("endpoint", ENDPOINTS)
-    def test_every_endpoint_fires_exactly_one_pair_of_events(
-        self, make_llm: MakeLLM, endpoint: str
-    ) -> None:
-        """A8: no endpoint calls another decorated one."""
-        handler, names = LLMEvents(), EventNames()
-        root = get_dispatcher()
-        root.add_event_handler(names)
-        try:
-            ask(make_llm(max_tokens=8, callback_manager=CallbackManager([handler])), endpoint)
-        finally:
-            root.event_handlers.remove(names)
-        assert (len(handler.starts), len(handler.ends)) == (1, 1)
-        kind = "Chat" if "chat" in endpoint else "Completion"
-        assert names.names.count(f"LLM{kind}StartEvent") == 1
-        assert names.names.count(f"LLM{kind}EndEvent") == 1
-        other = "Completion" if kind == "Chat" else "Chat"
-        assert not [name for name in names.names if name.startswith(f"LLM{other}")]
-
-    @pytest.mark.parametrize("endpoint", ENDPOINTS)
-    def test_the_token_counter_counts_what_the_model_saw(
-        self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime, endpoint: str
-    ) -> None:
-        """A8: counts are those of the ids, with the template, in every endpoint."""
-        counter = TokenCountingHandler(tokenizer=lambda text: [0] * 999)
-        llm = make_llm(callback_manager=CallbackManager([counter]))
-        ask(llm, endpoint, max_tokens=7, ignore_eos=True)
-        assert counter.prompt_llm_token_count == len(
-            demo_runtime.render([Message("user", QUESTION)])
-        )
-        assert counter.completion_llm_token_count == 7
-
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
     def test_every_response_is_fit_for_json(self, make_llm: MakeLLM, endpoint: str) -> None:
         """A8: responses hold plain values, and the last one the facts of the call."""

@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 import textwrap
 from typing import Any
 
 import pytest
-from llama_index.core import get_response_synthesizer
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.callbacks import CallbackManager
-from llama_index.core.callbacks.schema import EventPayload
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import TextNode
 
 from aquila2_runtime import Aquila2Runtime, ContextOverflowError, Message
-from tests.llamaindex.support import ENDPOINTS, QUESTION, LLMEvents, MakeLLM, ask, usage_of
-
-ENGLISH = "The harbour office in Rotterdam moved to the third floor in March. "
-CHINESE = "北京的图书馆在三月份搬到了新的大楼，读者可以从东门进入。"
-CODE = "def add(first: int, second: int) -> int:\n    return first + second  # simple\n"
-
-
-def document(kind: str, characters: int, seed: int) -> str:
-    """A text of a kind and length; mixed texts change kind from sentence to sentence."""
-    chooser = random.Random(seed)
-    kinds = {"en": [ENGLISH], "zh": [CHINESE], "code": [CODE], "mixed": [ENGLISH, CHINESE, CODE]}
-    text = ""
-    while len(text) < characters:
-        text += chooser.choice(kinds[kind]).replace("three", str(chooser.randrange(10_000)))
-        text += f"{chooser.randrange(10_000)} "
-    return text[:characters]
+from llamaindex_aquila2.conformance.texts import CHINESE, ENGLISH, document
+from tests.llamaindex.support import ENDPOINTS, QUESTION, MakeLLM, ask, usage_of
 
 
 class TestDContext:
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
-    def test_a_prompt_that_is_too_long_is_refused_with_its_numbers(
-        self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime, endpoint: str
-    ) -> None:
-        """P8: before any work, and nothing is cut silently."""
-        llm, steps = make_llm(), demo_runtime.stats().steps
-        with pytest.raises(ContextOverflowError) as caught:
-            ask(llm, endpoint, CHINESE * 200)
-        length = demo_runtime.info.max_model_len
-        assert caught.value.max_model_len == length
-        assert caught.value.prompt_tokens > length
-        assert demo_runtime.stats().steps == steps
-
-    @pytest.mark.parametrize("endpoint", ENDPOINTS)
-    def test_only_an_explicit_limit_that_cannot_fit_is_refused(
+    def test_d12_only_an_explicit_limit_that_cannot_fit_is_refused(
         self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime, endpoint: str
     ) -> None:
         """P9: the default limit gives way to what is left of the context."""
@@ -101,7 +70,7 @@ class TestDContext:
         total = usage_of(response)["total_tokens"]
         assert total == 256
 
-    def test_metadata_is_true_and_loads_no_weights(
+    def test_d14_metadata_is_true_and_loads_no_weights(
         self, make_llm: MakeLLM, spec: dict[str, Any], demo_runtime: Aquila2Runtime
     ) -> None:
         """A8: and reads no file the second time."""
@@ -159,51 +128,7 @@ class TestDContext:
         subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=100)
 
 
-MODES = ("compact", "refine", "tree_summarize", "simple_summarize", "accumulate")
-KINDS = (
-    ("zh", 256, None),
-    ("en", 64, "Answer in a full sentence."),
-    ("code", 512, None),
-    ("mixed", 16, "Answer in English."),
-)
-CASES = [(mode, *kind) for mode in MODES for kind in KINDS]
-
-
-class TestDFuzz:
-    @pytest.mark.parametrize(("mode", "kind", "num_output", "system"), CASES)
-    def test_no_response_mode_exceeds_the_window(
-        self,
-        make_llm: MakeLLM,
-        demo_runtime: Aquila2Runtime,
-        mode: str,
-        kind: str,
-        num_output: int,
-        system: str | None,
-    ) -> None:
-        """P8: every prompt that LlamaIndex packs leaves room for the whole answer."""
-        handler = LLMEvents()
-        llm = make_llm(max_tokens=num_output, system_prompt=system).use_as_default()
-        synthesizer = get_response_synthesizer(
-            llm=llm, response_mode=mode, prompt_helper=llm.prompt_helper()
-        )
-        # LlamaIndex gives a default model the default callback manager, so ours comes last.
-        llm.callback_manager = CallbackManager([handler])
-        # A fixed seed per case: what fails once fails again.
-        seed = len(mode) + num_output
-        text = document(kind, {"zh": 2_400, "en": 6_500, "code": 3_000, "mixed": 4_000}[kind], seed)
-        half = len(text) // 3
-        nodes = [
-            NodeWithScore(node=TextNode(text=part), score=1.0)
-            for part in (text[:half], text[half:])
-        ]
-        synthesizer.synthesize("Where did the office move? 图书馆在哪里？", nodes)
-        assert handler.ends
-        for end in handler.ends:
-            prompt = usage_of(end[EventPayload.RESPONSE])["prompt_tokens"]
-            assert prompt + num_output <= demo_runtime.info.max_model_len
-        # Packed with the model's own tokenizer, prompts are few and full.
-        assert len(handler.ends) <= 10
-
+class TestDHelpers:
     def test_the_helpers_count_the_model_s_own_tokens(self, make_llm: MakeLLM) -> None:
         llm = make_llm(max_tokens=64)
         nodes = llm.node_parser(chunk_size=120, chunk_overlap=10).get_nodes_from_documents(

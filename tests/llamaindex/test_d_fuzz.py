@@ -28,8 +28,8 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from aquila2_runtime import Aquila2Runtime
 from llamaindex_aquila2 import Aquila2
+from llamaindex_aquila2.conformance.texts import document
 from tests.llamaindex.scripted import ScriptedEngine, scripted_runtime
-from tests.llamaindex.test_d_context import document
 
 MODES = ("compact", "refine", "tree_summarize", "simple_summarize", "accumulate")
 KINDS = ("zh", "en", "code", "mixed")
@@ -164,7 +164,7 @@ def shapes(seed: int) -> Iterator[tuple[str, tuple[int, int], str | None, int]]:
 class TestDFuzz:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("kind", KINDS)
-    def test_a_response_mode_leaves_room(
+    def test_d11_a_response_mode_leaves_room(
         self, demo_runtime: Aquila2Runtime, mode: str, kind: str
     ) -> None:
         """D11, P8: the quick part of the run below."""
@@ -173,7 +173,7 @@ class TestDFuzz:
             case.check(synthesize(case, mode, kind, number))
 
     @pytest.mark.parametrize("name", ENGINES)
-    def test_a_chat_engine_leaves_room(self, demo_runtime: Aquila2Runtime, name: str) -> None:
+    def test_d11_a_chat_engine_leaves_room(self, demo_runtime: Aquila2Runtime, name: str) -> None:
         """D11: a few turns of each; LlamaIndex's defaults overflow or raise at the fourth."""
         for number, shape in enumerate(SHAPES[:4]):
             system = SYSTEM if number % 2 else None
@@ -184,7 +184,7 @@ class TestDFuzz:
     @pytest.mark.slow
     @pytest.mark.timeout(900)
     @pytest.mark.parametrize("mode", MODES)
-    def test_every_response_mode_leaves_room_whatever_it_packs(
+    def test_d11_every_response_mode_leaves_room_whatever_it_packs(
         self, demo_runtime: Aquila2Runtime, mode: str
     ) -> None:
         """D11: at least 200 calls of each mode, 1,000 in all."""
@@ -201,7 +201,7 @@ class TestDFuzz:
     @pytest.mark.slow
     @pytest.mark.timeout(900)
     @pytest.mark.parametrize("name", ENGINES)
-    def test_every_chat_engine_leaves_room_for_thirty_turns(
+    def test_d11_every_chat_engine_leaves_room_for_thirty_turns(
         self, demo_runtime: Aquila2Runtime, name: str
     ) -> None:
         """D11: 19 conversations that meet every context, text and system message, 30 turns each."""

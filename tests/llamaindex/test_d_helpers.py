@@ -12,9 +12,9 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from aquila2_runtime import Aquila2Runtime, ContextOverflowError
 from llamaindex_aquila2 import Aquila2
 from llamaindex_aquila2._prompt_helper import ModelPromptHelper, TextList
+from llamaindex_aquila2.conformance.texts import CODE, document
 from tests.llamaindex.scripted import scripted_runtime
 from tests.llamaindex.support import MakeLLM
-from tests.llamaindex.test_d_context import CODE, document
 
 PROMPT = PromptTemplate("Context: {context_str}\nQuestion: {query_str}")
 

@@ -26,9 +26,9 @@ from aquila2_runtime import (
 from aquila2_runtime.grammar.compiler import Compiler
 from llamaindex_aquila2 import Aquila2
 from llamaindex_aquila2._object_schema import object_schema
+from llamaindex_aquila2.conformance.objects import METHODS, Town, predict
 from tests.llamaindex.scripted import scripted_runtime
 from tests.llamaindex.support import MakeLLM
-from tests.llamaindex.test_f_structured import METHODS, Town, predict
 
 
 class Meeting(BaseModel):

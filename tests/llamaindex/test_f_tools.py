@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,25 +21,11 @@ from aquila2_runtime import (
     UnknownParameterError,
 )
 from llamaindex_aquila2 import Aquila2
+from llamaindex_aquila2.conformance.tools import ADD, NOW, add
+from llamaindex_aquila2.conformance.tools import TOOL_METHODS as METHODS
+from llamaindex_aquila2.conformance.tools import ask_with_tools as ask
 from tests.llamaindex.scripted import scripted_runtime
 from tests.llamaindex.support import LLMEvents, MakeLLM, usage_of
-
-METHODS = (
-    "chat_with_tools",
-    "achat_with_tools",
-    "stream_chat_with_tools",
-    "astream_chat_with_tools",
-)
-
-
-def add(first: int, second: int) -> int:
-    """Add two numbers."""
-    return first + second
-
-
-def now() -> str:
-    """Get the time."""
-    return "12:05"
 
 
 def fail(reason: str) -> str:
@@ -48,21 +33,7 @@ def fail(reason: str) -> str:
     raise RuntimeError(f"failed: {reason}")
 
 
-ADD, NOW, FAIL = (FunctionTool.from_defaults(function) for function in (add, now, fail))
-
-
-def ask(llm: Aquila2, method: str, tools: Sequence[Any], **kwargs: Any) -> list[ChatResponse]:
-    """All responses of any of the four methods."""
-    kwargs.setdefault("user_msg", "What is 12 + 30?")
-
-    async def aask() -> list[ChatResponse]:
-        result = await getattr(llm, method)(tools, **kwargs)
-        return [item async for item in result] if "stream" in method else [result]
-
-    if method.startswith("a"):
-        return asyncio.run(aask())
-    result = getattr(llm, method)(tools, **kwargs)
-    return list(result) if "stream" in method else [result]
+FAIL = FunctionTool.from_defaults(fail)
 
 
 def calls_of(response: ChatResponse) -> list[ToolCallBlock]:
@@ -72,7 +43,7 @@ def calls_of(response: ChatResponse) -> list[ToolCallBlock]:
 class TestFTools:
     @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("seed", range(3))
-    def test_a_required_call_is_made_and_fits_its_schema(
+    def test_f20_a_required_call_is_made_and_fits_its_schema(
         self, make_llm: MakeLLM, method: str, seed: int
     ) -> None:
         """Hot, so that the weights have little to say: the grammar alone makes the call."""
@@ -223,7 +194,7 @@ class TestFPredictAndCall:
 @pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning")
 class TestFAgents:
     @pytest.mark.parametrize("streaming", [True, False])
-    def test_a_function_agent_calls_its_tool_and_answers(
+    def test_f20_a_function_agent_calls_its_tool_and_answers(
         self, demo_runtime: Aquila2Runtime, streaming: bool
     ) -> None:
         runtime, engine = scripted_runtime(demo_runtime, 2048, 0)
@@ -247,7 +218,7 @@ class TestFAgents:
         _, results = asyncio.run(_run(agent, "What time is it?", early_stopping_method="generate"))
         assert results[0].tool_output.content == "12:05"
 
-    def test_a_react_agent_stops_before_it_makes_up_an_observation(
+    def test_f20_a_react_agent_stops_before_it_makes_up_an_observation(
         self, demo_runtime: Aquila2Runtime
     ) -> None:
         runtime, engine = scripted_runtime(demo_runtime, 4096, 0)

@@ -1,0 +1,28 @@
+"""I. Packaging: typed, listed where LlamaIndex looks for integrations, within core's versions."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+import llamaindex_aquila2
+
+PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+
+
+def test_i_the_package_says_that_it_is_typed() -> None:
+    assert files(llamaindex_aquila2).joinpath("py.typed").is_file()
+
+
+def test_i_llamahub_s_metadata_name_a_class_that_is_there() -> None:
+    hub = PYPROJECT["tool"]["llamahub"]
+    assert hub["import_path"] == llamaindex_aquila2.__name__
+    assert set(hub["class_authors"]) == set(llamaindex_aquila2.__all__)
+
+
+def test_i_the_core_that_these_tests_ran_on_is_within_the_bounds() -> None:
+    (bounds,) = PYPROJECT["project"]["optional-dependencies"]["llamaindex"]
+    assert bounds == "llama-index-core>=0.14,<0.15"
+    assert version("llama-index-core").startswith("0.14.")
