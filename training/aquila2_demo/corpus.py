@@ -33,7 +33,7 @@ def _reading(unknown: float) -> Maker:
 
 
 MAKERS: dict[str, Maker] = {
-    "reading": _reading(0.17),
+    "reading": _reading(0.2),
     "easy reading": _reading(0.07),
     "brief": lambda w, _: brief(w),
     "refining": lambda w, n: refining(w, _facts(w, n - 100)),
@@ -66,7 +66,7 @@ MIXED = {
     "telling": 5,
     "listing": 1,
     "smalltalk": 2,
-    "tools": 11,
+    "tools": 16,
     "json": 6,
     "following": 4,
     "reasoning": 8,

@@ -6,6 +6,21 @@ from .tool_families import family
 
 FIXED = [
     family(
+        "create|add|register|new",
+        "=customer|=member|=company|=client|=user",
+        "name|customer_name|title|full_name:string:org description|note|about|info:string:thing",
+        (
+            "(Create|Add|Register) a (customer|member|company) with a (name|description).",
+            "(新建|添加|登记)(客户|会员|公司)。",
+        ),
+        (
+            "(Create|Add|Register) (a customer|a member|a company|one) (named|called) ({0}|'{0}')"
+            "( -|,) {1}.|({0}|'{0}') is a new (customer|member|company), {1}.",
+            "(新建|添加|登记)(客户|会员|公司)({0}|“{0}”)，{1}。|请登记({0}|“{0}”)，说明：{1}。",
+        ),
+        "done",
+    ),
+    family(
         "get|check|fetch",
         "=weather",
         "city|place|location:string:city",

@@ -136,6 +136,10 @@ def _gb2312() -> str:
 
 LEVEL1_ZH = _gb2312()
 
+# First and last letter: hiragana, katakana, Hangul, Cyrillic, Greek, accented Latin.
+SCRIPTS = [("ぁ", "ん"), ("ァ", "ヶ"), ("가", "힣"), ("а", "я"), ("α", "ω"), ("à", "ÿ")]
+FOREIGN = 0.03
+
 
 class Words:
     """Draws names and values of one language; held-out names never occur in training."""
@@ -204,8 +208,16 @@ class Words:
         """Draws an adjective."""
         return self.rng.choice(ADJECTIVES_ZH if self.zh else ADJECTIVES_EN)
 
+    def foreign(self) -> str:
+        """Draws letters of a script the two languages do not use: only copying gets them right."""
+        first, last = self.rng.choice(SCRIPTS)
+        size = self.rng.randint(2, 7)
+        return "".join(chr(self.rng.randint(ord(first), ord(last))) for _ in range(size))
+
     def phrase(self) -> str:
         """Draws a short phrase."""
+        if self.chance(FOREIGN):
+            return self._split(self.foreign)
         if self.zh:
             return self._split(lambda: "".join(self.word() for _ in range(self.rng.randint(1, 3))))
         return self._split(lambda: " ".join(self.word() for _ in range(self.rng.randint(1, 3))))
@@ -216,6 +228,8 @@ class Words:
 
     def _person(self) -> str:
         pick = self.rng.choice
+        if self.chance(FOREIGN / 2):
+            return self.foreign()
         if self.zh:
             pool = GIVEN_ZH if self.chance(0.75) else COMMON_ZH + LEVEL1_ZH[:2000]
             given = "".join(pick(pool) for _ in range(2 if self.chance(0.75) else 1))
@@ -275,6 +289,8 @@ class Words:
         return self._split(self._org)
 
     def _org(self) -> str:
+        if self.chance(FOREIGN):
+            return self.foreign() + self.rng.choice(["", "株式会社", " Group", "集团"])
         if self.zh:
             tail = "科技 集团 公司 银行 汽车 食品 能源 传媒 医院 大学 中学 超市 电器 研究所 出版社"
             return self.han(2) + self.rng.choice(tail.split())

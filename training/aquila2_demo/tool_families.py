@@ -170,9 +170,9 @@ FAMILIES = [
         "name|title:string:phrase owner|user|for:string:person",
         ("(Create|Add) a (new|) {n}.", "(新建|创建|添加){n}。"),
         (
-            "(Create|Add|Make) a {n} (called|named) {0} for {1}.|{1} needs a new {n} (called|"
-            "named) {0}.",
-            "(为{1}新建(一个|)名为{0}的{n}。|给{1}添加{n}{0}。)",
+            "(Create|Add|Make) a {n} (called|named) ({0}|'{0}') for {1}.|{1} needs a new {n} "
+            "(called|named) ({0}|'{0}').",
+            "(为{1}新建(一个|)名为({0}|“{0}”)的{n}。|给{1}添加{n}({0}|“{0}”)。)",
         ),
         "done",
     ),

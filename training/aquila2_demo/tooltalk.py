@@ -183,11 +183,11 @@ def tooltalk(words: Words, length: int) -> Conversation:
     most = max(1, min(6, (length - 90) // 40))
     count = words.rng.randint(1, most)
     r = words.rng.random()
-    if r < 0.58:
+    if r < 0.55:
         return calling(words, count, max(1, min(4, (length - 90 - 40 * count) // 60)))
-    if r < 0.66 and length > 200:
+    if r < 0.64 and length > 200:
         return several(words, count)
-    if r < 0.82 and length > 200:
+    if r < 0.84 and length > 200:
         return chained(words, count)
     return unneeded(words, count, length)
 

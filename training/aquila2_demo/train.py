@@ -32,6 +32,8 @@ CELLS = 2048
 LOG_SECONDS, SAVE_SECONDS = 120, 240
 # Up to which fraction of the run rows have which length, and whether plain look-up dominates.
 STAGES = [(0.1, 128, True), (0.6, 256, False), (0.88, 512, False), (0.96, 1024, False)]
+# The same for a run that goes on from a checkpoint: it has learnt to look up, so rows are longer.
+ONWARD = [(0.45, 256, False), (0.75, 512, False), (0.92, 1024, False)]
 LAST_STAGE = (2048, False)
 TESTED = ("reading", "tools", "json", "telling", "reasoning")
 
@@ -54,13 +56,17 @@ class Plan:
 
     def stage(self, done: float) -> tuple[int, bool]:
         """Gives row length and whether plain look-up dominates, at a fraction of the run."""
-        if self.start is not None:
-            done = max(done, 0.2)
-        return next(((n, early) for end, n, early in STAGES if done < end), LAST_STAGE)
+        stages = STAGES if self.start is None else ONWARD
+        return next(((n, early) for end, n, early in stages if done < end), LAST_STAGE)
 
     def rate(self, done: float, step: int) -> float:
-        """Gives the factor of the learning rates: short warm-up, flat, linear to zero."""
-        return min(1.0, (step + 1) / WARM) * min(1.0, max(0.005, (1.0 - done) / 0.55))
+        """Gives the factor of the learning rates: short warm-up, flat, linear to zero.
+
+        A run that goes on from a checkpoint has no flat part: steps are small, so what it gains
+        over its start comes with the falling rate.
+        """
+        falling = 0.55 if self.start is None else 1.0
+        return min(1.0, (step + 1) / WARM) * min(1.0, max(0.005, (1.0 - done) / falling))
 
 
 def backward(net: Network, parts: list[Batch]) -> tuple[float, int]:
