@@ -3,8 +3,8 @@
 No part of the tests, for it fails where that class does. In an environment of its own that has
 ``llama-index-llms-huggingface``, pytest and pytest-timeout, from the checkout's root:
 
-    PYTHONPATH=$PWD python -m pytest tests/llamaindex/peer_huggingface.py \
-        -c /dev/null --rootdir=. --import-mode=importlib --confcutdir=tests/llamaindex/none \
+    PYTHONPATH=$PWD HF_HUB_OFFLINE=1 python -m pytest tests/llamaindex/peer_huggingface.py \
+        -c /dev/null --rootdir=. --import-mode=importlib --noconftest \
         -p no:cacheprovider --timeout=60 -q
 """
 
