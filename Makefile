@@ -27,9 +27,10 @@ $(STAMP):
 demo: install
 	@$(PY) examples/demo.py
 
+# Two processes, each with its files and one thread: more would wait for the same memory.
 test: install
 	@status=0; $(MAKE) --no-print-directory checks || status=1; \
-	$(PY) -m pytest || status=1; exit $$status
+	$(PY) -m pytest -n 2 --dist loadfile || status=1; exit $$status
 
 test-full: install
 	@status=0; $(MAKE) --no-print-directory checks || status=1; \

@@ -32,6 +32,8 @@ from llamaindex_aquila2.conformance.suite import Suite
 
 # An address that answers nothing: an LLM that fetches what it is shown would be seen to.
 NOWHERE = "http://192.0.2.1/x"
+# Around a question, it makes another one: the answer cannot be the same by chance.
+OTHER_QUESTION = "{query_str}\n\nThe lamp is red.\n\nWhat is the colour of the lamp?"
 BLOCKS: list[tuple[Any, str]] = [
     (ImageBlock(url=AnyUrl(f"{NOWHERE}.png")), "image"),
     (ImageBlock(path=Path("/etc/passwd")), "image"),
@@ -88,7 +90,7 @@ class InputTests(Suite):
         "fields",
         [
             {"system_prompt": "Answer in a full sentence."},
-            {"query_wrapper_prompt": PromptTemplate("Please: {query_str} Thanks.")},
+            {"query_wrapper_prompt": PromptTemplate(OTHER_QUESTION)},
             {"completion_to_prompt": lambda prompt: f"Q: {prompt}\nA:"},
         ],
         ids=lambda fields: next(iter(fields)),

@@ -104,20 +104,6 @@ class Standard(ChatModelIntegrationTests):
     def test_tool_calling_with_no_arguments(self, model: BaseChatModel) -> None:
         super().test_tool_calling_with_no_arguments(model)
 
-    @pytest.mark.xfail(
-        strict=True, reason="aquila2-demo was trained on no Japanese and copies none"
-    )
-    def test_unicode_tool_call_integration(
-        self,
-        model: BaseChatModel,
-        *,
-        tool_choice: str | None = None,
-        force_tool_call: bool = True,
-    ) -> None:
-        super().test_unicode_tool_call_integration(
-            model, tool_choice=tool_choice, force_tool_call=force_tool_call
-        )
-
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
         """The same long prompt again: the suite asks for no less than 0, we for more."""
         prompt = f"{uuid.uuid4()} " + "The harbour office moved to the third floor. " * 8
