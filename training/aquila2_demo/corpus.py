@@ -66,7 +66,7 @@ MIXED = {
     "telling": 5,
     "listing": 1,
     "smalltalk": 2,
-    "tools": 16,
+    "tools": 24,
     "json": 6,
     "following": 4,
     "reasoning": 8,

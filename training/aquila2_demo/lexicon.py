@@ -136,8 +136,8 @@ def _gb2312() -> str:
 
 LEVEL1_ZH = _gb2312()
 
-# First and last letter: hiragana, katakana, Hangul, Cyrillic, Greek, accented Latin.
-SCRIPTS = [("ぁ", "ん"), ("ァ", "ヶ"), ("가", "힣"), ("а", "я"), ("α", "ω"), ("à", "ÿ")]
+# First and last letter: hiragana, katakana, Hangul, Cyrillic, accented Latin.
+SCRIPTS = [("ぁ", "ん"), ("ァ", "ヶ"), ("가", "힣"), ("а", "я"), ("à", "ÿ")]
 FOREIGN = 0.03
 
 

@@ -92,6 +92,23 @@ def request(words: Words, made: Made) -> tuple[str, dict[str, Any]]:
     return text[:1].upper() + text[1:], arguments
 
 
+def by_name(words: Words, made: Made) -> tuple[str, dict[str, Any]]:
+    """Makes a request that names the tool and its arguments outright."""
+    names = list(made.tool.schema.get("properties", {}))
+    arguments = {
+        name: _value(words, argument.value)[1]
+        for name, argument in zip(names, made.family.arguments, strict=True)
+    }
+    given = ", ".join(str(value) for value in arguments.values())
+    spelt = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    call = f"{made.tool.name}({words.rng.choice([given, spelt])})"
+    frames = {
+        "en": ["What is the value of {c}?", "What does {c} return?", "Call {c}.", "Run {c} for me."],
+        "zh": ["{c}的结果是什么？", "调用{c}。", "请运行{c}。"],
+    }
+    return words.rng.choice(frames[words.lang]).replace("{c}", call), arguments
+
+
 def _variants(text: str) -> list[str]:
     """Splits at the bars outside brackets."""
     found, depth, start = [], 0, 0

@@ -26,6 +26,10 @@ SYSTEMS = {
     ],
     "zh": ["你是一个有用的助手。", "你是商店的助手。", "需要时请使用工具。", "你是办公室的助手。"],
 }
+REMINDERS = {
+    "en": ["Use the tool.", "Use a tool.", "Please use the tools.", "Thank you.", "It is urgent."],
+    "zh": ["请使用工具。", "用工具查一下。", "谢谢。", "很急。"],
+}
 DONE = {"en": "Done.", "zh": "已完成。"}
 FAILED = {"en": "The tool reported an error: {v}", "zh": "工具报错：{v}"}
 STATES = {
@@ -96,7 +100,11 @@ def result(words: Words, made: Made) -> tuple[str, str]:
 
 
 def _turns(words: Words, made: Made, plain: bool) -> list[tuple[str, str]]:
-    text, arguments = toolbox.request(words, made)
+    ask = toolbox.by_name if words.chance(0.1) else toolbox.request
+    text, arguments = ask(words, made)
+    if words.chance(0.12):
+        # Another sentence is not another request: one call answers it.
+        text += ("" if words.zh else " ") + words.rng.choice(REMINDERS[words.lang])
     turns = [(text, ToolCall(made.tool.name, arguments).text)]
     if plain:
         content, answer = result(words, made)
@@ -181,11 +189,11 @@ def unneeded(words: Words, count: int, length: int) -> Conversation:
 def tooltalk(words: Words, length: int) -> Conversation:
     """Makes a talk of one of these kinds, of up to about `length` tokens."""
     most = max(1, min(6, (length - 90) // 40))
-    count = words.rng.randint(1, most)
+    count = 1 if words.chance(0.2) else words.rng.randint(1, most)
     r = words.rng.random()
     if r < 0.55:
         return calling(words, count, max(1, min(4, (length - 90 - 40 * count) // 60)))
-    if r < 0.64 and length > 200:
+    if r < 0.62 and length > 200:
         return several(words, count)
     if r < 0.84 and length > 200:
         return chained(words, count)

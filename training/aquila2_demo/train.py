@@ -48,6 +48,7 @@ class Plan:
     tokens: int
     budget: int
     start: Path | None
+    peak: float = 1.0
 
     def done(self, used: float, tokens: int) -> float:
         """Gives the fraction of the run behind us, by time or by the token budget."""
@@ -66,7 +67,8 @@ class Plan:
         over its start comes with the falling rate.
         """
         falling = 0.55 if self.start is None else 1.0
-        return min(1.0, (step + 1) / WARM) * min(1.0, max(0.005, (1.0 - done) / falling))
+        warm = self.peak * min(1.0, (step + 1) / WARM)
+        return warm * min(1.0, max(0.005, (1.0 - done) / falling))
 
 
 def backward(net: Network, parts: list[Batch]) -> tuple[float, int]:
@@ -242,8 +244,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=5000, help="tokens per step")
     parser.add_argument("--budget", type=int, default=0, help="tokens of the run; 0: time alone")
     parser.add_argument("--init", type=Path, help="an exported checkpoint to go on from")
+    parser.add_argument("--peak", type=float, default=1.0, help="factor of all learning rates")
     args = parser.parse_args()
-    plan = Plan(args.out, args.seconds, args.seed, args.tokens, args.budget, args.init)
+    plan = Plan(args.out, args.seconds, args.seed, args.tokens, args.budget, args.init, args.peak)
     if not (plan.out / "tokenizer.json").exists():
         if plan.start is None:
             build(plan.out)
