@@ -9,7 +9,7 @@ import argparse
 
 from langchain_aquila2 import ChatAquila2
 
-TEXT = "The password of {} is {}-tiger-{}. What is the password?"
+TEXT = "The password of {} is {}-river-{}. What is the password?"
 COLOURS = ["blue", "red", "green", "white"]
 
 

@@ -27,7 +27,8 @@ def main() -> None:
         print(f"{question}\n  {engine.query(question)}")
 
     message = ChatMessage(
-        role="user", content="The password is blue-tiger-42. What is the password?"
+        role="user",
+        content="The password of the printer is KX-4471. What is the password of the printer?",
     )
     print(message.content, "\n  ", end="")
     for chunk in llm.stream_chat([message]):

@@ -98,12 +98,6 @@ class Standard(ChatModelIntegrationTests):
     def enable_vcr_tests(self) -> bool:
         return True
 
-    # What aquila2-demo cannot do yet. Strict: weights that can will say so by failing here.
-
-    @pytest.mark.xfail(strict=True, reason="aquila2-demo makes the same call twice in one answer")
-    def test_tool_calling_with_no_arguments(self, model: BaseChatModel) -> None:
-        super().test_tool_calling_with_no_arguments(model)
-
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
         """The same long prompt again: the suite asks for no less than 0, we for more."""
         prompt = f"{uuid.uuid4()} " + "The harbour office moved to the third floor. " * 8
