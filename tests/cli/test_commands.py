@@ -287,6 +287,7 @@ def test_convert_makes_a_checkpoint_that_answers(
 def test_convert_packs_a_checkpoint_and_doctor_knows_its_form(
     aquila2: Run, demo_path: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("bitsandbytes")
     made = tmp_path / "packed"
     done = aquila2("convert", str(demo_path), "--quantization", "nf4", "--out", str(made), "-q")
     assert (done.returncode, done.stdout) == (0, f"{made}\n"), done.stderr
