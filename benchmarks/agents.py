@@ -23,6 +23,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import StructuredTool
 
+from benchmarks.report import tell
 from langchain_aquila2 import ChatAquila2
 from training.aquila2_demo import toolbox, tooltalk
 from training.aquila2_demo.lexicon import Words
@@ -180,10 +181,7 @@ def main() -> None:
         "solved, Chinese": share([one.solved for one in found[1::2]]),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", "utf-8")
+    tell(result, options.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import functools
 import importlib.metadata
-import json
 import pickle
 import sys
 import time
@@ -30,6 +29,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 import aquila2_runtime
+from benchmarks.report import tell
 
 DEMO = Path(aquila2_runtime.__file__).parent / "demo"
 TEMPLATE = (
@@ -229,10 +229,7 @@ def main() -> None:
         "failed": counted.failed,
         "behaviours": dict(behaviours()),
     }
-    text = json.dumps(result, indent=1, ensure_ascii=False, default=str)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", "utf-8")
+    tell(result, options.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import functools
 import importlib.metadata
-import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import StructuredTool
 
 from benchmarks.agents import PACKAGES, share
+from benchmarks.report import tell
 from langchain_aquila2 import ChatAquila2
 from training.aquila2_demo.lexicon import Words
 
@@ -179,10 +179,7 @@ def main() -> None:
         "right": found,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", "utf-8")
+    tell(result, options.out)
 
 
 if __name__ == "__main__":

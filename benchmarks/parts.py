@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import torch
 
 from benchmarks.limits import limits, machine
 from benchmarks.models import SHAPES, checkpoint
+from benchmarks.report import tell
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -199,12 +199,8 @@ def main() -> None:
         }
         for name in options.parts
     }
-    text = json.dumps(
-        {"machine": machine(), "limits": limits(), "shapes": sorted(SHAPES), **found}, indent=1
-    )
-    if options.out is not None:
-        options.out.write_text(text + "\n", "utf-8")
-    print(text)
+    facts = {"machine": machine(), "limits": limits(), "shapes": sorted(SHAPES)}
+    tell({**facts, **found}, options.out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from aquila2_runtime.checkpoint.packing import PER_WORD, Packing, read_packing
+from aquila2_runtime.checkpoint.packing import Packing, check_sizes, read_packing
 from aquila2_runtime.checkpoint.prequantized import Prequantized, read_prequantized
 from aquila2_runtime.checkpoint.rope import context_length, read_rope
 from aquila2_runtime.checkpoint.strict_json import read_json_object
@@ -170,7 +170,9 @@ def parse_config(raw: dict[str, Any], path: Path | None = None) -> ModelConfig:
         prequantized=read_prequantized(raw),
         raw=raw,
     )
-    _check_packing(config)
+    if config.packing is not None:
+        projected = (config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim)
+        check_sizes((config.hidden_size, config.intermediate_size, *projected), raw)
     if config.num_parameters > _MAX_PARAMETERS:
         _fail(raw, "hidden_size", f"and the other sizes make {config.num_parameters} parameters")
     return config
@@ -192,16 +194,6 @@ def _check_kind(raw: Mapping[str, Any]) -> None:
             _fail(raw, key, "must be false; Aquila2 has no biases")
     if raw.get("partial_rotary_factor") not in (None, 1, 1.0):
         _fail(raw, "partial_rotary_factor", "must be 1")
-
-
-def _check_packing(config: ModelConfig) -> None:
-    """Packed weights are whole words, and groups of their inputs."""
-    if config.packing is None:
-        return
-    key = config.num_kv_heads * config.head_dim
-    sizes = (config.hidden_size, config.intermediate_size, config.num_heads * config.head_dim, key)
-    if any(size % PER_WORD for size in sizes):
-        _fail(config.raw, "hidden_size", f"and the other sizes must be multiples of {PER_WORD}")
 
 
 def _ids(raw: Mapping[str, Any], vocab_size: int) -> tuple[int | None, int, int | None]:

@@ -8,17 +8,20 @@ only when all of it is there and verified.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
-from aquila2_runtime.checkpoint.rewriting import Rewriter
+from aquila2_runtime.checkpoint.prequantized import require_bitsandbytes
+from aquila2_runtime.checkpoint.rewriting import Rewriter, Weight
 from aquila2_runtime.checkpoint.shard_writer import digests_of, index_of, split, write_shard
 from aquila2_runtime.checkpoint.verify import verify_weights
 from aquila2_runtime.errors import ConfigError, InvalidLoadOptionError, WeightsError
@@ -26,7 +29,6 @@ from aquila2_runtime.errors import ConfigError, InvalidLoadOptionError, WeightsE
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.hub_files import Progress
 
-QUANTIZATIONS: Final = ("nf4", "int8")
 DTYPES: Final = ("auto", "float32", "float16", "bfloat16")
 SHARD_BYTES: Final = 5_000_000_000
 # Small files that belong to a checkpoint: settings, tokenizer, licence, card. Never code, nor what
@@ -93,6 +95,32 @@ def convert_checkpoint(
         CheckpointError: A file of the source is wrong, or a number does not fit the new type.
     """
     config = read_config(source)
+    _check_source(source, config)
+    if quantization is not None:
+        require_bitsandbytes(quantization)
+    files = verify_weights(source, config, allow_pickle=allow_pickle)
+    chosen = _dtype(dtype, config)
+    if destination.exists() or destination.is_symlink():
+        _refuse("destination", destination, f"{destination} exists", "Name a new directory.")
+    rewriter = Rewriter(files, config, chosen, quantization)
+    weights = rewriter.weights()
+    total = sum(weight.written_bytes for weight in weights)
+    copied = [
+        file
+        for file in sorted(source.iterdir())
+        if _COPIED.fullmatch(file.name) and file.is_file() and file.stat().st_size <= _MAX_COPIED
+    ]
+    _check_room(destination, total + sum(file.stat().st_size for file in copied))
+    with _appearing(destination) as partial:
+        names = _write_weights(rewriter, weights, partial, shard_bytes, progress)
+        for file in copied:
+            shutil.copyfile(file, partial / file.name)
+        _write_config(config, partial, chosen, rewriter)
+        verify_weights(partial, read_config(partial), allow_pickle=False)
+    return Converted(destination, chosen, quantization, tuple(names), total, files.num_bytes)
+
+
+def _check_source(source: Path, config: ModelConfig) -> None:
     if config.prequantized is not None:
         raise ConfigError(
             f"{source.name} holds {config.prequantized.label} weights, which are not converted.",
@@ -100,33 +128,17 @@ def convert_checkpoint(
             value=config.prequantized.method,
             hint="Convert the unquantized checkpoint; this one loads as it is.",
         )
-    if quantization is not None and quantization not in QUANTIZATIONS:
-        _refuse(
-            "quantization", quantization, f"quantization={quantization!r:.60} is not known",
-            f"Known: {', '.join(QUANTIZATIONS)}.",
-        )  # fmt: skip
-    files = verify_weights(source, config, allow_pickle=allow_pickle)
-    chosen = _dtype(dtype, config)
-    if destination.exists() or destination.is_symlink():
-        _refuse("destination", destination, f"{destination} exists", "Name a new directory.")
-    rewriter = Rewriter(files, config, chosen, quantization)
-    total = sum(_written_bytes(rewriter, name) for _, name, _ in rewriter.weights())
-    copied = [
-        file
-        for file in sorted(source.iterdir())
-        if _COPIED.fullmatch(file.name) and file.is_file() and file.stat().st_size <= _MAX_COPIED
-    ]
-    _check_room(destination, total + sum(file.stat().st_size for file in copied))
+
+
+@contextlib.contextmanager
+def _appearing(destination: Path) -> Iterator[Path]:
+    """A folder beside the destination that gets its name when all went well, and else goes."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(
         tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent)
     )
     try:
-        names = _write_weights(rewriter, partial, shard_bytes, files.num_bytes, progress)
-        for file in copied:
-            shutil.copyfile(file, partial / file.name)
-        _write_config(config, partial, chosen, rewriter)
-        verify_weights(partial, read_config(partial), allow_pickle=False)
+        yield partial
         partial.chmod(0o755)
         if destination.exists():
             _refuse("destination", destination, f"{destination} appeared meanwhile", "")
@@ -134,7 +146,6 @@ def convert_checkpoint(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return Converted(destination, chosen, quantization, tuple(names), total, files.num_bytes)
 
 
 def _dtype(asked: str, config: ModelConfig) -> str:
@@ -166,46 +177,49 @@ def _check_room(destination: Path, needed: int) -> None:
 
 
 def _write_weights(
-    rewriter: Rewriter, folder: Path, shard_bytes: int, source_bytes: int, progress: Progress | None
+    rewriter: Rewriter,
+    weights: list[Weight],
+    folder: Path,
+    shard_bytes: int,
+    progress: Progress | None,
 ) -> list[str]:
     """Write every tensor, one source shard after the other; returns the files' names."""
-    groups = _groups(rewriter, shard_bytes)
+    groups = _groups(weights, shard_bytes)
     count = len(groups)
     names = ["model.safetensors"]
     if count > 1:
         names = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
-    read_bytes = {name: size for _, name, size in rewriter.weights()}
+    source_bytes = sum(weight.read_bytes for weight in weights)
     placed: list[tuple[str, list[str]]] = []
     done = 0
-    for file, (sources, weights) in zip(names, groups, strict=True):
+    for file, group in zip(names, groups, strict=True):
         if progress is not None:
             progress("converting", done, source_bytes)
-        forms = {weight: rewriter.forms(weight) for weight in weights}
-        read = functools.partial(rewriter.read, rewriter.open(sources))
+        forms = {weight.name: rewriter.forms(weight.name) for weight in group}
+        read = functools.partial(rewriter.read, rewriter.open(group[0].files))
         wrote = write_shard(folder / file, forms, read)
         _compare(folder / file, wrote)
         placed.append((file, [tensor for form in forms.values() for tensor in form]))
-        done += sum(read_bytes[weight] for weight in weights)
+        done += sum(weight.read_bytes for weight in group)
     if count > 1:
-        total = sum(_written_bytes(rewriter, name) for name in read_bytes)
+        total = sum(weight.written_bytes for weight in weights)
         _write_json(folder / "model.safetensors.index.json", index_of(placed, total))
     if progress is not None:
         progress("converting", done, source_bytes)
     return names
 
 
-def _groups(rewriter: Rewriter, shard_bytes: int) -> list[tuple[tuple[Path, ...], list[str]]]:
-    """The weights of each new file, and the source's files they are read from."""
+def _groups(weights: list[Weight], shard_bytes: int) -> list[list[Weight]]:
+    """The weights of each new file; all of one are read from the same files of the source."""
+    by_name = {weight.name: weight for weight in weights}
     by_files: dict[tuple[Path, ...], dict[str, int]] = {}
-    for files, name, _ in rewriter.weights():
-        by_files.setdefault(files, {})[name] = _written_bytes(rewriter, name)
+    for weight in weights:
+        by_files.setdefault(weight.files, {})[weight.name] = weight.written_bytes
     return [
-        (files, group) for files, sizes in by_files.items() for group in split(sizes, shard_bytes)
+        [by_name[name] for name in group]
+        for sizes in by_files.values()
+        for group in split(sizes, shard_bytes)
     ]
-
-
-def _written_bytes(rewriter: Rewriter, name: str) -> int:
-    return sum(form.num_bytes for form in rewriter.forms(name).values())
 
 
 def _compare(path: Path, wrote: dict[str, bytes]) -> None:

@@ -7,7 +7,7 @@ It knows layouts and shapes, and opens no weights. The settings stand in config.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -103,6 +103,27 @@ def read_packing(raw: Mapping[str, Any], path: Path | None = None) -> Packing | 
     if method == "awq":
         return _awq(settings)
     _fail(settings, f"names quant_method={method!r:.60}; gptq, awq and bitsandbytes are known")
+
+
+def check_sizes(sizes: Sequence[int], raw: Mapping[str, Any]) -> None:
+    """Make sure that packed weights are whole words.
+
+    Args:
+        sizes: Of the projections' inputs and outputs.
+        raw: The contents of config.json.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if any(size % PER_WORD for size in sizes):
+        value = raw.get("hidden_size")
+        raise ConfigError(
+            f"config.json: hidden_size and the other sizes must be multiples of {PER_WORD} "
+            f"(found {value!r:.100}).",
+            parameter="hidden_size",
+            value=value,
+            hint="Fetch the checkpoint's own file again.",
+        )
 
 
 def _gptq(settings: Mapping[str, Any]) -> Packing:

@@ -13,7 +13,11 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from aquila2_runtime.checkpoint.expected import ANY, Expected
-from aquila2_runtime.errors import ConfigError, InvalidLoadOptionError
+from aquila2_runtime.errors import (
+    ConfigError,
+    InvalidLoadOptionError,
+    MissingDependencyError,
+)
 
 METHODS: Final = {"nf4": "bitsandbytes NF4", "int8": "bitsandbytes int8"}
 STATE: Final = "weight.quant_state.bitsandbytes__nf4"
@@ -98,6 +102,34 @@ class Prequantized:
             bnb_4bit_compute_dtype=compute_dtype,
             llm_int8_skip_modules=skipped,
         )
+
+
+def require_bitsandbytes(quantization: str) -> None:
+    """Make sure that what packs weights is there.
+
+    Args:
+        quantization: The form that is asked for, one of ``METHODS``.
+
+    Raises:
+        InvalidLoadOptionError: The form is not known.
+        MissingDependencyError: bitsandbytes is not installed.
+    """
+    if quantization not in METHODS:
+        raise InvalidLoadOptionError(
+            f"quantization={quantization!r:.60} is not known.",
+            parameter="quantization",
+            value=quantization,
+            hint=f"Known: {', '.join(METHODS)}.",
+        )
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError(
+            f'quantization="{quantization}" needs the bitsandbytes package.',
+            parameter="quantization",
+            value=quantization,
+            hint="Install it: pip install 'aquila2[nf4]'.",
+        ) from None
 
 
 def is_prequantized(settings: object) -> bool:

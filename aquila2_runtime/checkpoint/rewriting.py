@@ -19,7 +19,7 @@ from aquila2_runtime.checkpoint.prequantized import (
     Prequantized,
 )
 from aquila2_runtime.checkpoint.shard_writer import TensorForm
-from aquila2_runtime.errors import MissingDependencyError, WeightsError
+from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,23 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.verify import WeightFiles
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight of the source, which some tensors there make up.
+
+    Attributes:
+        name: Its name.
+        files: Those that hold it.
+        read_bytes: Bytes of its tensors there.
+        written_bytes: Bytes of its tensors in the new form.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    read_bytes: int
+    written_bytes: int
+
+
 class Rewriter:
     """Gives tensors of verified files in another form.
 
@@ -36,13 +53,11 @@ class Rewriter:
         files: The source's.
         config: The source's.
         dtype: Type of what is not packed, and of what packed weights unpack to.
-        quantization: None, "nf4" or "int8": the form of the layers' projections.
+        quantization: None, "nf4" or "int8": the form of the layers' projections, for which
+            bitsandbytes must be there.
 
     Attributes:
         form: How the new files hold packed weights; None when they are not packed.
-
-    Raises:
-        MissingDependencyError: bitsandbytes is not installed.
     """
 
     def __init__(
@@ -54,21 +69,21 @@ class Rewriter:
         self.form: Prequantized | None = None
         if quantization is not None:
             self.form = Prequantized(quantization, nested=quantization == "nf4", skipped=(HEAD,))
-            _require_bitsandbytes(quantization)
 
-    def weights(self) -> list[tuple[tuple[Path, ...], str, int]]:
-        """What there is to rewrite, in order: its files, its name, and its bytes there."""
+    def weights(self) -> list[Weight]:
+        """What there is to rewrite, in order."""
         parts: dict[str, list[str]] = {}
-        for name in self._files.tensors:
+        tensors = self._files.tensors
+        for name in tensors:
             module, _, part = name.rpartition(".")
             whole = name if self._files.packing is None or part == "weight" else f"{module}.weight"
             parts.setdefault(whole, []).append(name)
-        tensors = self._files.tensors
         return [
-            (
-                tuple(dict.fromkeys(tensors[part].file for part in own)),
+            Weight(
                 name,
+                tuple(dict.fromkeys(tensors[part].file for part in own)),
                 sum(tensors[part].num_bytes for part in own),
+                sum(form.num_bytes for form in self.forms(name).values()),
             )
             for name, own in parts.items()
         ]
@@ -148,15 +163,3 @@ def _packed(name: str, weight: torch.Tensor, method: str) -> dict[str, torch.Ten
         f"{module}.SCB": scales.reshape(-1),
         f"{module}.weight_format": torch.zeros((), dtype=torch.uint8),  # by rows
     }
-
-
-def _require_bitsandbytes(quantization: str) -> None:
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise MissingDependencyError(
-            f'quantization="{quantization}" needs the bitsandbytes package.',
-            parameter="quantization",
-            value=quantization,
-            hint="Install it: pip install 'aquila2[nf4]'.",
-        ) from None

@@ -18,14 +18,12 @@ import torch
 
 from aquila2_runtime.checkpoint.feed import feed
 from aquila2_runtime.checkpoint.lora import lora_updates
-from aquila2_runtime.checkpoint.prequantized import Prequantized, settle_form
+from aquila2_runtime.checkpoint.prequantized import Prequantized, require_bitsandbytes, settle_form
 from aquila2_runtime.checkpoint.sources import Progress, Update, Watch, cannot_hold, is_finite
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.errors import (
     Aquila2Error,
     InsufficientMemoryError,
-    InvalidLoadOptionError,
-    MissingDependencyError,
     WeightsError,
 )
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.lora import AdapterFiles
     from aquila2_runtime.checkpoint.register import AquilaForCausalLM
 
-_QUANTIZATIONS: Final = ("nf4", "int8")
 # transformers changes torch's default type and its own log level while it builds a model.
 _ONE_AT_A_TIME: Final = threading.Lock()
 
@@ -201,22 +198,7 @@ def _settings(
     name = settle_form(form, quantization, None if merge is None else merge.name)
     if name is None:
         return None
-    if name not in _QUANTIZATIONS:
-        raise InvalidLoadOptionError(
-            f"quantization={name!r:.60} is not known.",
-            parameter="quantization",
-            value=name,
-            hint=f"Known: {', '.join(_QUANTIZATIONS)}.",
-        )
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise MissingDependencyError(
-            f'quantization="{name}" needs the bitsandbytes package.',
-            parameter="quantization",
-            value=name,
-            hint="Install it: pip install 'aquila2[nf4]'.",
-        ) from None
+    require_bitsandbytes(name)
     if name == "int8":
         # Said once per matrix product, thousands of times an answer.
         logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)

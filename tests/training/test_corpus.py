@@ -39,7 +39,7 @@ def test_talks_are_the_same_for_the_same_seed() -> None:
 
 def test_extraction_has_the_largest_share() -> None:
     reading_talks = sum(MIXED[name] for name in ("reading", "refining", "citing"))
-    assert reading_talks >= 0.5 * sum(MIXED.values())
+    assert reading_talks >= 0.55 * sum(MIXED.values())
     assert set(MIXED) | set(EARLY) == set(MAKERS)
 
 

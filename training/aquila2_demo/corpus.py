@@ -66,7 +66,7 @@ MIXED = {
     "telling": 5,
     "listing": 1,
     "smalltalk": 2,
-    "tools": 24,
+    "tools": 16,
     "json": 6,
     "following": 4,
     "reasoning": 8,

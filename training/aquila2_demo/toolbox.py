@@ -103,7 +103,12 @@ def by_name(words: Words, made: Made) -> tuple[str, dict[str, Any]]:
     spelt = ", ".join(f"{name}={value}" for name, value in arguments.items())
     call = f"{made.tool.name}({words.rng.choice([given, spelt])})"
     frames = {
-        "en": ["What is the value of {c}?", "What does {c} return?", "Call {c}.", "Run {c}."],
+        "en": [
+            "What is the value of {c}?",
+            "What does {c} return?",
+            "Call {c}.",
+            "Run {c} for me.",
+        ],
         "zh": ["{c}的结果是什么？", "调用{c}。", "请运行{c}。"],
     }
     return words.rng.choice(frames[words.lang]).replace("{c}", call), arguments

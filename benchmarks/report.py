@@ -1,0 +1,16 @@
+"""What a benchmark found, printed and kept as JSON. It measures nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def tell(result: dict[str, Any], out: Path | None) -> None:
+    """Print a result, and write it to a file if one is named."""
+    text = json.dumps(result, indent=1, ensure_ascii=False, default=str)
+    print(text)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", "utf-8")
