@@ -1,14 +1,15 @@
 """Answers as events: what the model says about a document or in a conversation, as it says it.
 
 An event is a dictionary: ``read`` (tokens read, tokens in all), ``delta`` (new text), ``sources``,
-``end`` (why it ended), or ``error`` (a code that the page explains). Whoever stops reading stops
-the model.
+``notices`` (what was changed in the prompt), ``end`` (why it ended), or ``error`` (a code that the
+page explains). Whoever stops reading stops the model.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from aquila2_runtime import (
     SamplingParams,
 )
 from llamaindex_aquila2.long_document import LongDocument, Source
+
+_log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 Tell = Callable[[str, int, int], None]
@@ -52,6 +55,8 @@ async def chatting(
         async for delta in pieces:
             if delta.text:
                 yield {"delta": delta.text}
+    if delta.notices:
+        yield {"notices": list(delta.notices)}
     yield {"end": str(delta.finish_reason)}
 
 
@@ -71,6 +76,9 @@ async def events(answer: Callable[[Tell], AsyncGenerator[Event]]) -> AsyncGenera
         except Aquila2Error as error:
             code = next((CODES[kind] for kind in CODES if isinstance(error, kind)), "failed")
             queue.put_nowait({"error": code, "detail": str(error)})
+        except Exception:
+            _log.exception("an answer failed")
+            queue.put_nowait({"error": "failed"})
         finally:
             queue.put_nowait(None)
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,29 @@ def test_a_conversation_remembers_and_gives_the_runtime_s_own_answer(
     messages.append(Message("user", "What is my cat called?"))
     expected = demo_runtime.chat(messages, SamplingParams(temperature=0, max_tokens=512))
     assert text(events) == expected.text
+
+
+def test_a_conversation_that_is_too_long_says_what_was_left_out(page: Page) -> None:
+    history = [
+        {"role": role, "content": "The harbour office moved to the third floor. " * 20}
+        for _ in range(20)
+        for role in ("user", "assistant")
+    ]
+    events = page.ask(question="What is my cat called?", history=history)
+    [notices] = [event["notices"] for event in events if "notices" in event]
+    assert "dropped" in notices[0]
+
+
+async def test_an_answer_that_breaks_says_so_and_where(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("fastapi", reason="the page needs aquila2[serve,rag]")
+    from web.answers import events
+
+    async def broken(_: Any) -> AsyncGenerator[dict[str, Any]]:
+        yield {"delta": "a"}
+        raise KeyError("page")
+
+    assert [event async for event in events(broken)] == [{"delta": "a"}, {"error": "failed"}]
+    assert "KeyError" in caplog.text
 
 
 @pytest.mark.parametrize(

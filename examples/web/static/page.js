@@ -6,6 +6,8 @@ import { WORDS } from "/static/words.js";
 const at = (id) => document.getElementById(id);
 const state = { language: "en", documents: new Map(), chosen: null, history: [], running: null };
 const words = () => WORDS[state.language];
+// Messages that are sent along with the next question.
+const MOST_TURNS = 40;
 
 function element(tag, text, classes = "") {
   const made = document.createElement(tag);
@@ -136,7 +138,7 @@ async function question() {
   at("question").value = "";
   busy(running);
   let failure = null;
-  let note = "";
+  const notes = [];
   try {
     const asked = { question: text, document: about, history: about ? [] : state.history };
     for await (const event of ask(asked, running.signal)) {
@@ -145,19 +147,23 @@ async function question() {
       if (event.delta) answer.textContent += event.delta;
       if (event.delta) at("status").textContent = "";
       if (event.sources) cite(answer, about, event.sources);
-      if (event.end === "length") note = words().cut;
+      if (event.notices) notes.push(words().noted(event.notices.join(" ")));
+      if (event.end === "length") notes.push(words().cut);
       answer.scrollIntoView({ block: "nearest" });
     }
     if (!about) {
       state.history.push({ role: "user", content: text }, { role: "assistant", content: answer.textContent });
-      state.history = state.history.slice(-40);
+      if (state.history.length > MOST_TURNS) {
+        state.history = state.history.slice(-MOST_TURNS);
+        notes.push(words().forgotten);
+      }
     }
   } catch (error) {
-    if (error.name === "AbortError") note = words().stopped;
+    if (error.name === "AbortError") notes.push(words().stopped);
     else failure = error;
   }
   busy(null);
-  at("status").textContent = note;
+  at("status").textContent = notes.join(" ");
   if (failure) explain(failure);
 }
 

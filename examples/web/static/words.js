@@ -22,6 +22,8 @@ export const WORDS = {
     thinking: "Thinking…",
     stopped: "Stopped.",
     cut: "The answer ended at its limit.",
+    noted: (notices) => `Note: ${notices}`,
+    forgotten: "The oldest messages are no longer remembered.",
     errors: {
       too_long: "This is too long for the model. Ask a shorter question.",
       busy: "Too many questions at once. Try again in a moment.",
@@ -60,6 +62,8 @@ export const WORDS = {
     thinking: "正在思考……",
     stopped: "已停止。",
     cut: "回答到达长度上限，已截断。",
+    noted: (notices) => `提示：${notices}`,
+    forgotten: "最早的消息已不再记住。",
     errors: {
       too_long: "内容太长，模型放不下。请把问题写短一些。",
       busy: "同时提问太多了，请稍后再试。",
