@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 
 def is_decode(item: Scheduled) -> bool:
-    """Whether a chunk's rows are planned as decoding rows: one token, and its drafts."""
-    return item.count == 1
+    """Whether a chunk's rows are planned as decoding rows: one token of an answer, and its drafts.
+
+    A prompt's token is not, even if the chunk holds no other: it is to be the same number in every
+    chunk, and prompts and decoding rows may be computed by different kernels.
+    """
+    return item.count == 1 and item.start >= item.request.num_prompt
 
 
 class Planner:
