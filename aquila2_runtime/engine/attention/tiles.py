@@ -13,15 +13,15 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-# Rows of a tile.
-TILE: Final = 64
+# Rows of a tile: what the kernel takes at once when it is given few.
+TILE: Final = 32
 
 
 class Tiles:
     """Attends with consecutive rows of one request; keeps the mask that all tiles share."""
 
     def __init__(self) -> None:
-        self._mask = _mask(8 * TILE)
+        self._mask = _mask(16 * TILE)
 
     def attend(
         self, rows: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, context: int
