@@ -43,6 +43,9 @@ class RunAttention(Attention):
     name: ClassVar[str] = "runs"
     reads_lengths: ClassVar[bool] = True
     cascades: ClassVar[bool] = True
+    # A prefix that one row has read is in the processor's cache for the next: below this, reading
+    # it once for all gains nothing.
+    least_saved: ClassVar[int] = 8_192
 
     def __init__(self, cache: PagedKVCache) -> None:
         super().__init__(cache)
