@@ -1,7 +1,8 @@
 """The same work through several engines, taking turns in one run; what counts are the ratios.
 
 Every engine is loaded once, in a process of its own, and is stopped while another is measured: some
-keep a core busy while they wait for work. Every round gives all of them the same new prompts. ``--help`` lists the options.
+keep a core busy while they wait for work. Every round gives all of them the same new prompts.
+``--help`` lists the options.
 """
 
 from __future__ import annotations
