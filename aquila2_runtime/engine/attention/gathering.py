@@ -66,7 +66,10 @@ class Gathering:
         if hindered is not None:
             raise RuntimeError(hindered)
         kv_heads, num_blocks, self._size, dim = cache.keys[0].shape
-        self._heads = torch.arange(kv_heads, dtype=torch.int32)
+        self._kv_heads = kv_heads
+        # Where query heads' places begin, and their cells; made for the heads and width seen last.
+        self._first_places = torch.empty(0, 1, dtype=torch.int32)
+        self._cells = torch.empty(0, 0, dtype=torch.int64)
         self._places = num_blocks * self._size
         self._within = torch.arange(self._size, dtype=torch.int32)
         # Views, made once: all heads' places in a line.
@@ -85,23 +88,30 @@ class Gathering:
         rows, most = len(counts), max(counts)
         slots = (blocks[:, :, None].int() * self._size + self._within).view(rows, -1)
         width = -(-most // _LANES) * _LANES
-        # Query head h reads key/value head h // group, as in grouped-query attention.
-        first_places = self._heads.repeat_interleave(heads // len(self._heads))[:, None]
-        first_places = first_places * self._places
-        line = torch.arange(heads * width).view(heads, width)
+        self._make_ready(heads, width)
         places = torch.empty(heads * sum(counts), dtype=torch.int32)
         cells = torch.empty(len(places), dtype=torch.int64)
         at = 0
         for row, count in enumerate(counts):
             own, shape = slice(at, at + heads * count), (heads, count)
-            torch.add(first_places, slots[row, :count], out=places[own].view(shape))
-            torch.add(line[:, :count], row * heads * width, out=cells[own].view(shape))
+            torch.add(self._first_places, slots[row, :count], out=places[own].view(shape))
+            first_cell = row * heads * width
+            torch.add(self._cells[:, :count], first_cell, out=cells[own].view(shape))
             at += heads * count
         starts = torch.zeros(rows * heads + 1, dtype=torch.int32)
         torch.cumsum(lengths.repeat_interleave(heads), 0, out=starts[1:])
-        products = _sparse(starts, places, len(self._heads) * self._places)
+        products = _sparse(starts, places, self._kv_heads * self._places)
         scores = torch.full((rows * heads, width), float("-inf"))
         return Listing(starts, places, products, cells, scores)
+
+    def _make_ready(self, heads: int, width: int) -> None:
+        """Make what depends on the query heads and the longest row alone."""
+        if len(self._first_places) != heads:
+            # Query head h reads key/value head h // group, as in grouped-query attention.
+            own = torch.arange(heads, dtype=torch.int32) // (heads // self._kv_heads)
+            self._first_places = own[:, None] * self._places
+        if self._cells.shape != (heads, width):
+            self._cells = torch.arange(heads * width).view(heads, width)
 
     def attend(
         self, layer: int, query: torch.Tensor, listing: Listing, *, sums: bool = False
