@@ -1,7 +1,7 @@
-"""Parts: a step's overhead, the sampler and the adapters, each beside what it is compared with.
+"""Parts: a step's overhead, the sampler, the adapters and stalls, beside what each is compared to.
 
 Two things take turns in one process, and medians and their ratios are reported.
-``python -m benchmarks.parts overhead sampler adapters``
+``python -m benchmarks.parts overhead sampler adapters stall``
 """
 
 from __future__ import annotations
@@ -181,7 +181,52 @@ def adapters(directory: Path, rounds: int) -> dict[str, float]:
     }
 
 
-PARTS = {"overhead": overhead, "sampler": sampler, "adapters": adapters}
+def stall(directory: Path, rounds: int) -> dict[str, float]:
+    """How long a running answer waits for a token while a prompt of 12,000 is read beside it."""
+    from aquila2_runtime import Aquila2Runtime, SamplingParams
+
+    document, many = 12_000, SamplingParams(temperature=0, max_tokens=2_000, ignore_eos=True)
+    gaps: dict[str, list[float]] = {"alone": [], "beside": [], "read": []}
+    with Aquila2Runtime.load(
+        str(checkpoint("25M-16K", directory)), device="cpu", dtype="bfloat16"
+    ) as runtime:
+
+        async def once() -> None:
+            stream = runtime.astream_complete(
+                None, many, prompt_token_ids=torch.randint(300, 8_000, (64,)).tolist()
+            )
+            prompt = torch.randint(300, 8_000, (document,)).tolist()
+            last, between = 0.0, list[float]()
+            reader: asyncio.Task[Any] | None = None
+            started = 0.0
+            async for _ in stream:
+                now = time.perf_counter()
+                if last:
+                    between.append(now - last)
+                last = now
+                if reader is None and len(between) == 100:
+                    gaps["alone"].append(statistics.median(between))
+                    between, started = [], now
+                    one = SamplingParams(temperature=0, max_tokens=1)
+                    reader = asyncio.create_task(
+                        runtime.acomplete(None, one, prompt_token_ids=prompt)
+                    )
+                if reader is not None and reader.done():
+                    break
+            await stream.aclose()
+            gaps["beside"].append(max(between))
+            gaps["read"].append(last - started)
+
+        for _ in range(rounds + 1):
+            asyncio.run(once())
+    return {
+        "token_ms_alone": statistics.median(gaps["alone"][1:]) * 1e3,
+        "longest_wait_ms_beside": statistics.median(gaps["beside"][1:]) * 1e3,
+        "prompt_read_s": statistics.median(gaps["read"][1:]),
+    }
+
+
+PARTS = {"overhead": overhead, "sampler": sampler, "adapters": adapters, "stall": stall}
 
 
 def main() -> None:

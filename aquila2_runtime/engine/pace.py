@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-# What a step with prompt tokens should take at most: a pause that a reader hardly notices.
-_SECONDS: Final = 0.15
+# What a step with prompt tokens should take, so that it stays below 0.15 s, a pause that a reader
+# hardly notices: every chunk of a long prompt has more to look at than the one it is judged by.
+_SECONDS: Final = 0.125
 # Fewer are no chunk: a step reads all the weights, whatever it holds.
 _LEAST: Final = 32
 _FIRST: Final = 128
-# How much of what is known a step replaces.
+# How much of what is known a faster step replaces; a slower one replaces all of it.
 _WEIGHT: Final = 0.5
 
 
@@ -48,4 +49,6 @@ class Pace:
         if tokens < self._least:
             return
         each, known = seconds / tokens, self._token_seconds
-        self._token_seconds = each if known is None else known + _WEIGHT * (each - known)
+        if known is not None and each < known:
+            each = known + _WEIGHT * (each - known)
+        self._token_seconds = each

@@ -12,7 +12,7 @@ from tests.engine.paper_model import make_request
 
 @pytest.mark.parametrize(
     ("token_seconds", "expected"),
-    [(1e-5, 384), (0.001, 150), (0.0025, 60), (0.03, 32), (0.0, 384)],
+    [(1e-5, 384), (0.001, 125), (0.0025, 50), (0.03, 32), (0.0, 384)],
     ids=["fast", "as asked", "slow", "too slow for any chunk", "a clock that stands still"],
 )
 def test_it_settles_on_what_the_machine_can_do(token_seconds: float, expected: int) -> None:
@@ -28,7 +28,17 @@ def test_it_follows_a_machine_that_becomes_busy() -> None:
     for seconds in (0.0002, 0.003):
         for _ in range(12):
             pace.note(pace.tokens, pace.tokens * seconds)
-    assert pace.tokens == pytest.approx(50, abs=1)
+    assert pace.tokens == pytest.approx(41, abs=1)
+
+
+def test_one_slow_step_is_heeded_at_once_and_forgotten_by_and_by() -> None:
+    pace = Pace(384)
+    pace.note(100, 0.05)
+    assert pace.tokens == pytest.approx(250, abs=1)
+    pace.note(100, 0.2)
+    assert pace.tokens == pytest.approx(62, abs=1)
+    pace.note(62, 62 * 0.0005)
+    assert pace.tokens == pytest.approx(100, abs=1)
 
 
 def test_a_few_tokens_say_nothing() -> None:
@@ -68,4 +78,4 @@ def test_the_scheduler_takes_as_many_prompt_tokens_as_the_pace_allows() -> None:
             scheduler.computed(item)
         scheduler.took(plan, 0.003 * counts[-1])
         reader.token_ids.append(5)
-    assert counts == [128, 50, 50, 50]
+    assert counts == [128, 41, 41, 41]
