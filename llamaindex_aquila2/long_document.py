@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 
 from aquila2_runtime import ContextOverflowError, InvalidPromptError, InvalidRequestError
@@ -20,13 +21,12 @@ from aquila2_runtime.shown import shown
 from llamaindex_aquila2._bm25 import BM25
 from llamaindex_aquila2._params import unalias
 from llamaindex_aquila2._passages import Source, cut, read_pages, source_of
+from llamaindex_aquila2.base import Aquila2
 
 if TYPE_CHECKING:
-    from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.schema import Document
 
     from aquila2_runtime.load_options import Progress
-    from llamaindex_aquila2.base import Aquila2
 
 __all__ = ["DocumentAnswer", "LongDocument", "Source"]
 
@@ -102,6 +102,10 @@ class LongDocument:
         passage_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> None:
+        if not isinstance(llm, Aquila2):
+            _fail("llm", llm, "an Aquila2")
+        if retriever is not None and not isinstance(retriever, BaseRetriever):
+            _fail("retriever", retriever, "a LlamaIndex retriever or None")
         if order not in ORDERS:
             _fail("order", order, f"one of {', '.join(map(repr, ORDERS))}")
         if not isinstance(instruction, str):
