@@ -82,9 +82,14 @@ class StreamingTests(Suite):
     def test_b4_text_without_spaces_is_not_held_back(self, endpoint: str) -> None:
         """Only half a character, or what may begin a stop string, waits for what follows."""
         llm, keywords = self.saying(URL)
-        responses = ask(llm, endpoint, **keywords)
-        assert text_of(responses[-1]).strip() == URL
-        assert len([response for response in responses if response.delta]) >= 10
+
+        def missing() -> float:
+            """Of ten chunks; a reader who is kept waiting finds several tokens in one."""
+            responses = ask(llm, endpoint, **keywords)
+            assert text_of(responses[-1]).strip() == URL
+            return 10 - len([response for response in responses if response.delta])
+
+        assert least(missing, 0) <= 0
 
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
     def test_b5_an_error_reaches_the_reader_at_once(self, endpoint: str) -> None:
