@@ -23,6 +23,7 @@ from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.faults import empty_device_cache
 from aquila2_runtime.engine.heap import keep_freed_memory
 from aquila2_runtime.engine.kv_cache import BlockPool
+from aquila2_runtime.engine.pace import Pace
 from aquila2_runtime.engine.runner import Runner
 from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.scheduler import Scheduler
@@ -155,11 +156,14 @@ class ModelBuild:
         else:
             runner = make_runner(decoder, caches[0], sampler, placement)
         captured = isinstance(runner, AheadRunner)
+        most_beside = placement.max_prefill_beside_decode
         scheduler = Scheduler(
             BlockPool(blocks, BLOCK_SIZE, prefix_cache=placement.prefix_cache),
             max_num_seqs=placement.max_num_seqs,
             max_step_tokens=placement.max_step_tokens,
-            max_prefill_beside_decode=placement.max_prefill_beside_decode,
+            max_prefill_beside_decode=most_beside,
+            # A GPU's steps are launched ahead: the host's clock does not tell what they take.
+            pace=Pace(most_beside) if placement.device.type == "cpu" else None,
             speculate=placement.speculation is not None,
             ahead=captured,
         )

@@ -29,8 +29,9 @@ _SMALL_MODEL: Final = 500_000_000
 _CPU_STEP_TOKENS: Final = 512
 _CUDA_STEP_TOKENS: Final = 2_048
 # Beside decoding requests: what they wait for their next token grows with it. With much less, the
-# prompt would take longer in all, for the weights are read again in every step.
-_CPU_PREFILL_BESIDE: Final = 128
+# prompt would take longer in all, for the weights are read again in every step. On a CPU the engine
+# learns how many of these are too many.
+_CPU_PREFILL_BESIDE: Final = 384
 _CUDA_PREFILL_BESIDE: Final = 512
 _NUM_SEQS: Final = 64
 

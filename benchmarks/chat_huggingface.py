@@ -4,61 +4,28 @@ It needs an environment of its own, with langchain-huggingface, langchain-tests 
 the path; nothing of it is needed to use or to test this project:
 
     PYTHONPATH=. OTHER/bin/python -m benchmarks.chat_huggingface --out FILE.json
-
-The tokenizer is given the checkpoint's own chat form, which no released file has.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import functools
 import importlib.metadata
-import pickle
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from langchain_core.messages import HumanMessage
-from langchain_huggingface import ChatHuggingFace, HuggingFacePipeline
+from langchain_huggingface import ChatHuggingFace
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-import aquila2_runtime
+from benchmarks.peers.huggingface import QUESTION, make, parts
+from benchmarks.peers.huggingface_rows import behaviours
 from benchmarks.report import tell
 
-DEMO = Path(aquila2_runtime.__file__).parent / "demo"
-TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }}\n\n"
-    "{% elif m['role'] == 'assistant' %}{{ m['content'] }}</s>"
-    "{% else %}<|startofpiece|>{{ m['content'] }}<|endofpiece|>{% endif %}{% endfor %}"
-)
-QUESTION = "What is the capital of France?"
 PACKAGES = ("langchain-core", "langchain-huggingface", "langchain-tests", "transformers", "torch")
-
-
-@functools.cache
-def parts() -> tuple[Any, Any]:
-    """Model and tokenizer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    aquila2_runtime.register()
-    tokenizer = AutoTokenizer.from_pretrained(DEMO)
-    tokenizer.chat_template = TEMPLATE
-    return AutoModelForCausalLM.from_pretrained(DEMO), tokenizer
-
-
-def make(**fields: Any) -> ChatHuggingFace:
-    """A chat model over one pipeline."""
-    from transformers import pipeline
-
-    model, tokenizer = parts()
-    made = pipeline("text-generation", model=model, tokenizer=tokenizer, max_new_tokens=64)
-    return ChatHuggingFace(llm=HuggingFacePipeline(pipeline=made), tokenizer=tokenizer, **fields)
 
 
 class Both:
@@ -116,102 +83,6 @@ class Counted:
                 self.failed[f"{suite}::{name}"] = next(
                     (line[2:200] for line in lines if line.startswith("E  ")), lines[-1][:200]
                 )
-
-
-class Forwards:
-    """Counts the model's forward passes and their rows."""
-
-    def __init__(self, model: Any) -> None:
-        self.rows: list[int] = []
-        self._handle = model.register_forward_pre_hook(self._note, with_kwargs=True)
-
-    def _note(self, _: Any, args: Any, kwargs: Any) -> None:
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        self.rows.append(0 if ids is None else int(ids.shape[0]))
-
-    def close(self) -> None:
-        """Count no more."""
-        self._handle.remove()
-
-
-def tried(ask: Callable[[], Any]) -> str:
-    """What came of a call, in short."""
-    try:
-        return repr(ask())[:300]
-    except BaseException as error:
-        return f"{type(error).__name__}: {error}"[:300]
-
-
-def behaviours() -> Iterator[tuple[str, Any]]:
-    """Yield what users of a chat model look at, each with what was seen."""
-    chat, (model, _) = make(), parts()
-
-    async def streamed() -> list[Any]:
-        return [chunk async for chunk in chat.astream(QUESTION)]
-
-    def text(**keywords: Any) -> str:
-        return "".join(str(chunk.content) for chunk in chat.stream(QUESTION, **keywords))
-
-    def counted(ask: Callable[[], Any]) -> dict[str, Any]:
-        forwards = Forwards(model)
-        seen = tried(ask)
-        forwards.close()
-        return {"forwards": len(forwards.rows), "rows at most": max(forwards.rows), "seen": seen}
-
-    free = text()
-    message = chat.invoke(QUESTION)
-    human = HumanMessage(QUESTION)
-    image = {"type": "image_url", "image_url": {"url": "http://example.invalid/x.png"}}
-    bound, forced = chat.bind_tools([weather]), chat.bind_tools([weather], tool_choice="any")
-    yield "prompt echoed by invoke", QUESTION in str(message.content)
-    yield "stopped by invoke", free not in str(chat.invoke(QUESTION, stop=[free[1:4]]).content)
-    yield "stopped by stream", text(stop=[free[1:4]]) != free
-    yield "max_tokens=3, constructor", counted(lambda: make(max_tokens=3).invoke("Tell a story"))
-    yield "max_tokens=3, call", counted(lambda: chat.invoke("Tell a story", max_tokens=3))
-    yield "ainvoke", tried(lambda: asyncio.run(chat.ainvoke(QUESTION)))
-    yield "astream", tried(lambda: asyncio.run(streamed()))
-    yield "abatch", tried(lambda: asyncio.run(chat.abatch([QUESTION])))
-    yield "usage_metadata", repr(message.usage_metadata)
-    yield "response_metadata", repr(message.response_metadata)
-    yield "answers of n=2", len(chat.generate([[human]], n=2).generations[0])
-    yield "logprobs=True", repr(chat.invoke(QUESTION, logprobs=True).response_metadata)
-    yield "batch of 8", counted(lambda: chat.batch([f"{QUESTION} {n}" for n in range(8)]))
-    yield "stream closed early", closed(chat, model)
-    yield "image", tried(lambda: chat.invoke([HumanMessage([image])]))
-    yield "tokens of a message", tried(lambda: chat.get_num_tokens_from_messages([human]))
-    yield "tools, auto", tried(lambda: bound.invoke("Weather in Paris?").tool_calls)
-    yield "tools, any", tried(lambda: forced.invoke("Weather in Paris?").tool_calls)
-    yield "cache tells settings apart", chat._get_llm_string() != other()._get_llm_string()
-    yield "profile", tried(lambda: chat.profile)
-    yield "pickled bytes", tried(lambda: len(pickle.dumps(chat)))
-
-
-def weather(city: str) -> str:
-    """Get the weather of a city."""
-    return f"{city}: sunny"
-
-
-def other() -> ChatHuggingFace:
-    """A model of other settings."""
-    from transformers import pipeline
-
-    model, tokenizer = parts()
-    made = pipeline("text-generation", model=model, tokenizer=tokenizer, max_new_tokens=7)
-    llm = HuggingFacePipeline(pipeline=made, pipeline_kwargs={"top_k": 3})
-    return ChatHuggingFace(llm=llm, tokenizer=tokenizer)
-
-
-def closed(chat: ChatHuggingFace, model: Any) -> dict[str, int]:
-    """Forward passes when a stream is closed after its first chunk, and three seconds later."""
-    forwards = Forwards(model)
-    stream = chat.stream("Tell me a long story about everything")
-    next(iter(stream))
-    stream.close()  # type: ignore[attr-defined]
-    at_close = len(forwards.rows)
-    time.sleep(3)
-    later = len(forwards.rows)
-    forwards.close()
-    return {"at close": at_close, "three seconds later": later}
 
 
 def main() -> None:

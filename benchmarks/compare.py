@@ -1,7 +1,8 @@
 """The same work through several engines, taking turns in one run; what counts are the ratios.
 
-Every engine is loaded once, in a process of its own, and waits while another is measured. Every
-round gives all of them the same new prompts. ``--help`` lists the options.
+Every engine is loaded once, in a process of its own, and is stopped while another is measured: some
+keep a core busy while they wait for work. Every round gives all of them the same new prompts.
+``--help`` lists the options.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import datetime
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -43,25 +45,39 @@ class Worker:
         command = [python, "-m", "benchmarks.worker", name, str(path), quantization or dtype]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
         self._answer()
+        self._signal(signal.SIGSTOP)
 
     def measure(self, workloads: list[Workload]) -> list[dict[str, Any]]:
         """Run workloads one after the other."""
         found = []
+        self._signal(signal.SIGCONT)
         for workload in workloads:
             asked = {"prompts": workload.prompts, "new_tokens": workload.new_tokens}
             if self._process.stdin is None:
                 raise RuntimeError("the worker has no input")
             print(json.dumps(asked), file=self._process.stdin, flush=True)
             found.append(self._answer())
+        self._signal(signal.SIGSTOP)
         return found
 
     def close(self) -> None:
         """End the process."""
         with contextlib.suppress(BrokenPipeError):
+            self._signal(signal.SIGCONT)
             self._process.communicate(timeout=60)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the process and those it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout is not None else ""

@@ -24,7 +24,7 @@ from aquila2_runtime.engine.packed_nf4 import fuse_nf4
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
 # Up to this many numbers oneDNN's preparation costs more than torch's own fp32 product.
-_SMALL: Final = 1 << 14
+_SMALL: Final = 1 << 15
 _SMALL_ROWS: Final = 4
 _LONG: Final = 1_024
 # Rows the layout is chosen for. It serves one row as well; chosen for one it would be slow for 32.

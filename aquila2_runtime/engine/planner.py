@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment, SharedPrefix
-from aquila2_runtime.engine.sharing import Group, shared_groups
+from aquila2_runtime.engine.sharing import MIN_SAVED_TOKENS, Group, shared_groups
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.scheduler import Scheduled
 
 
 def is_decode(item: Scheduled) -> bool:
-    """Whether a chunk's rows are planned as decoding rows: one token, and its drafts."""
-    return item.count == 1
+    """Whether a chunk's rows are planned as decoding rows: one token of an answer, and its drafts.
+
+    A prompt's token is not, even if the chunk holds no other: it is to be the same number in every
+    chunk, and prompts and decoding rows may be computed by different kernels.
+    """
+    return item.count == 1 and item.start >= item.request.num_prompt
 
 
 class Planner:
@@ -27,15 +31,23 @@ class Planner:
         device: Where the plans' tensors go.
         cascades: Whether the attention reads shared prefixes once (see ``AttentionPlan``).
         masks: Whether it reads the mask of decoding rows.
+        least_saved: Tokens that reading a prefix once must save.
     """
 
     def __init__(
-        self, block_size: int, device: torch.device, *, cascades: bool, masks: bool = True
+        self,
+        block_size: int,
+        device: torch.device,
+        *,
+        cascades: bool,
+        masks: bool = True,
+        least_saved: int = MIN_SAVED_TOKENS,
     ) -> None:
         self._size = block_size
         self._device = device
         self._cascades = cascades
         self._masks = masks
+        self._least_saved = least_saved
 
     def plan(self, order: Sequence[Scheduled]) -> AttentionPlan:
         """Plan a step.
@@ -95,7 +107,9 @@ class Planner:
             for item in decodes
             for table in [item.request.blocks[: item.start // self._size]] * item.rows
         ]
-        return shared_groups(tables, self._size) if len(tables) > 1 else []
+        if len(tables) < 2:
+            return []
+        return shared_groups(tables, self._size, self._least_saved)
 
     def _tables(
         self, decodes: Sequence[Scheduled], groups: Sequence[Group]

@@ -59,6 +59,7 @@ class Runner:
             decoder.device,
             cascades=attention.cascades,
             masks=not attention.reads_lengths,
+            least_saved=attention.least_saved,
         )
 
     @torch.inference_mode()

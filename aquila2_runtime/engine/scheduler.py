@@ -20,9 +20,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from aquila2_runtime.engine.kv_cache import BlockPool
+from aquila2_runtime.engine.pace import Pace
 from aquila2_runtime.engine.request import Request, Status
 from aquila2_runtime.engine.sharing import common_length
 
@@ -66,6 +68,7 @@ class Scheduler:
         max_step_tokens: Most tokens a step computes.
         max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
             bound of its own.
+        pace: Says how many of them are not too many to wait for; None leaves it at the bound.
         speculate: Whether decoding requests may bring drafts along.
         ahead: Whether decoding requests get the block of their next token beforehand, so that a
             step can be launched before this one's ids are known.
@@ -78,6 +81,7 @@ class Scheduler:
         max_num_seqs: int,
         max_step_tokens: int,
         max_prefill_beside_decode: int | None = None,
+        pace: Pace | None = None,
         speculate: bool = False,
         ahead: bool = False,
     ) -> None:
@@ -92,6 +96,7 @@ class Scheduler:
         self._max_num_seqs = max_num_seqs
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
         self._max_beside = max_prefill_beside_decode or self._max_step_tokens
+        self._pace = pace
 
     def add(self, request: Request) -> None:
         """Queue a request behind the others."""
@@ -115,6 +120,8 @@ class Scheduler:
                 self._reserve(item.request)
         if plan:
             budget = min(budget, self._max_beside)
+            if self._pace is not None:
+                budget = min(budget, self._pace.tokens)
         for request in self.running:
             if budget > 0 and not request.decoding:
                 budget -= self._chunk(request, budget, plan)
@@ -132,6 +139,12 @@ class Scheduler:
             request.nodes,
             request.spec.cache_key,
         )
+
+    def took(self, scheduled: Sequence[Scheduled], seconds: float) -> None:
+        """Note what a step took."""
+        if self._pace is not None:
+            # A decoding request's chunk is one token.
+            self._pace.note(sum(item.count for item in scheduled if item.count > 1), seconds)
 
     def verified(self, request: Request) -> None:
         """Note that a draft was right: the newest token, just accepted, is computed already."""

@@ -161,7 +161,9 @@ class TorchEngine(Engine):
     def _step(self, runner: Runner, scheduler: Scheduler) -> None:
         self._expire(scheduler)
         scheduled = scheduler.schedule()
+        started = time.monotonic()
         chosen = self._run(runner, scheduler, scheduled)
+        scheduler.took(scheduled, time.monotonic() - started)
         for item in scheduled:
             if item.request.status is Status.RUNNING:
                 scheduler.computed(item)

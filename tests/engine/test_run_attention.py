@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -113,14 +114,50 @@ def test_a_token_is_the_same_decoded_and_as_the_end_of_a_chunk() -> None:
     torch.testing.assert_close(alone[0], chunk[-1], rtol=1e-5, atol=1e-6)
 
 
-def test_a_prompt_is_the_same_with_and_without_a_cached_prefix() -> None:
-    query, key, value = _states(40, 4, 4)
-    whole = RunAttention(_cache(4)).attend(0, query, key, value, _plan([], [(WHOLE, 40, 40)]))
+@pytest.mark.parametrize("cuts", [[32], [1], [64, 128], [63, 65, 100], [7, 14, 15, 120, 149]])
+@pytest.mark.parametrize("table", [WHOLE, STREWN], ids=["in line", "strewn"])
+def test_a_prompt_is_the_same_however_it_is_cut(cuts: list[int], table: list[int]) -> None:
+    states = _states(150, 4, 4)
+    whole = RunAttention(_cache(4)).attend(0, *states, _plan([], [(table, 150, 150)]))
     attention = RunAttention(_cache(4))
-    attention.attend(0, query[:32], key[:32], value[:32], _plan([], [(WHOLE, 32, 32)]))
-    rest = [states[32:] for states in (query, key, value)]
-    found = attention.attend(0, *rest, _plan([], [(WHOLE, 8, 40)]))
-    assert torch.equal(found, whole[32:])
+    pieces = []
+    for first, last in itertools.pairwise([0, *cuts, 150]):
+        own = [part[first:last] for part in states]
+        pieces.append(attention.attend(0, *own, _plan([], [(table, last - first, last)])))
+    assert torch.equal(torch.cat(pieces), whole)
+
+
+def test_a_longer_prompt_begins_as_the_shorter_one() -> None:
+    states = _states(150, 4, 4)
+    longer = RunAttention(_cache(4)).attend(0, *states, _plan([], [(WHOLE, 150, 150)]))
+    own = [part[:90] for part in states]
+    shorter = RunAttention(_cache(4)).attend(0, *own, _plan([], [(WHOLE, 90, 90)]))
+    assert torch.equal(longer[:90], shorter)
+
+
+def test_numbers_that_are_not_a_request_s_own_do_not_reach_it() -> None:
+    """Another request's may not be finite, and 0 * NaN is NaN."""
+    cache = _cache(4)
+    kept = [1, 2, 3, 4, 5, 6, 13, 14]
+    other = torch.ones(cache.keys[0].shape[1], dtype=torch.bool)
+    other[kept] = False
+    for stored in (cache.keys[0], cache.values[0]):
+        stored[:, other] = float("nan")
+        stored[:, 6, 11:] = stored[:, 14, 3:] = float("nan")  # behind their ends
+    plan = _plan([([13, 14], 19)], [([1, 2, 3, 4, 5, 6], 3, 91)])
+    found = RunAttention(cache).attend(0, *_states(4, 4, 4), plan)
+    assert found.isfinite().all()
+
+
+def test_a_row_that_is_not_finite_leaves_the_others_alone() -> None:
+    requests = [(WHOLE, 180), (SPLIT, 150)]
+    query, key, value = _states(2, 4, 4)
+    query[0] = float("nan")
+    attention, plan = RunAttention(_cache(4)), _plan(requests, [])
+    for _ in range(2):  # as layers do, over what the layer before left in the step's tensors
+        found = attention.attend(0, query, key, value, plan)
+        assert found[0].isnan().all()
+        assert found[1].isfinite().all()
 
 
 def test_consecutive_blocks_make_one_run() -> None:

@@ -112,5 +112,5 @@ def test_a_long_prompt_does_not_freeze_a_running_answer(
     stream.close()
     beside = [read for decodes, read in steps if decodes and read]
     bound = demo_runtime.info.max_prefill_beside_decode
-    assert max(beside) == bound < demo_runtime.info.max_step_tokens
+    assert max(beside) <= bound < demo_runtime.info.max_step_tokens
     assert len(beside) >= len(demo_runtime.render(_long(40))) // bound

@@ -267,7 +267,9 @@ def scheduled() -> list[Scheduled]:
     for number, (blocks, start, count) in enumerate(
         [([*shared, 70], 1044, 1), ([*shared, 71], 1045, 1), ([72, 73], 16, 9)]
     ):
-        request = make_request(number, [1] * (start + count))
+        # The newest token of a decoding request is of its answer.
+        request = make_request(number, [1] * (start + count - (count == 1)))
+        request.token_ids += [1] * (count == 1)
         request.blocks = blocks
         found.append(Scheduled(request, start, count))
     return found

@@ -10,13 +10,14 @@ from aquila2_runtime import Aquila2Runtime, Message, SamplingParams
 from aquila2_runtime.engine.attention.plan import AttentionPlan
 from aquila2_runtime.engine.planner import Planner
 
-DOCUMENT = (
-    "The museum in Porto opens at 9 and closes at 17. Its two halls show maps and ships. " * 24
-)
+TOLD = "The museum in Porto opens at 9 and closes at 17. Its two halls show maps and ships. "
+DOCUMENT = TOLD * 24
+# So long that reading it once for all pays on a CPU too.
+LONG = TOLD * 30
 
 
-def _asked(number: int) -> list[Message]:
-    return [Message("user", f"{DOCUMENT}\nNumber {number}: what do the halls show?")]
+def _asked(number: int, document: str = DOCUMENT) -> list[Message]:
+    return [Message("user", f"{document}\nNumber {number}: what do the halls show?")]
 
 
 def _params(number: int) -> SamplingParams:
@@ -48,14 +49,15 @@ def test_answers_over_a_shared_document_equal_those_alone(
     """C7: to the id, greedy and sampled, for every number of questions at once."""
     numbers = range(10)
     with Aquila2Runtime.load(**own_demo, prefix_cache=False) as alone:
-        expected = [alone.chat(_asked(n), _params(n)).token_ids for n in numbers]
+        expected = [alone.chat(_asked(n, LONG), _params(n)).token_ids for n in numbers]
     assert set(prefixes) == {0}
     with Aquila2Runtime.load(**own_demo, speculation=speculation) as runtime:
-        runtime.chat(_asked(99), _params(0))
-        for count in (2, 6, 10):
+        runtime.chat(_asked(99, LONG), _params(0))
+        for count in (2, 8, 10):
             prefixes.clear()
             some = list(numbers)[:count]
-            outputs = runtime.chat_batch([_asked(n) for n in some], [_params(n) for n in some])
+            asked = [_asked(n, LONG) for n in some]
+            outputs = runtime.chat_batch(asked, [_params(n) for n in some])
             assert [output.token_ids for output in outputs] == expected[:count]
             assert max(prefixes) >= (count if count > 2 else 0)
 

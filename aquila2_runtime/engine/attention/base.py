@@ -9,6 +9,7 @@ import torch
 
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.plan import AttentionPlan
+from aquila2_runtime.engine.sharing import MIN_SAVED_TOKENS
 
 
 class Attention(abc.ABC):
@@ -23,6 +24,8 @@ class Attention(abc.ABC):
     reads_lengths: ClassVar[bool] = False
     # Whether shared prefixes are read once (``plan.shared``); without it plans have none.
     cascades: ClassVar[bool] = False
+    # Tokens that reading a prefix once must save to be worth the merge.
+    least_saved: ClassVar[int] = MIN_SAVED_TOKENS
 
     def __init__(self, cache: PagedKVCache) -> None:
         self.cache = cache

@@ -60,6 +60,9 @@ class PagedKVCache:
 
         self.keys = make((*places, head_dim), dtype)
         self.values = make((*places, head_dim), dtype)
+        # Views, made once: places in a line.
+        self._key_lines = [keys.flatten(1, 2) for keys in self.keys]
+        self._value_lines = [values.flatten(1, 2) for values in self.values]
         scaled = dtype == torch.int8
         self.key_scales = make(places, torch.float32) if scaled else []
         self.value_scales = make(places, torch.float32) if scaled else []
@@ -91,10 +94,10 @@ class PagedKVCache:
         if self.scaled:
             key, key_scale = quantize(key)
             value, value_scale = quantize(value)
-            _put(self.key_scales[layer], slots, key_scale)
-            _put(self.value_scales[layer], slots, value_scale)
-        _put(self.keys[layer], slots, key)
-        _put(self.values[layer], slots, value)
+            _put(self.key_scales[layer].flatten(1), slots, key_scale)
+            _put(self.value_scales[layer].flatten(1), slots, value_scale)
+        _put(self._key_lines[layer], slots, key)
+        _put(self._value_lines[layer], slots, value)
 
     def gather(
         self, layer: int, blocks: torch.Tensor, dtype: torch.dtype | None = None
@@ -138,7 +141,8 @@ def quantize(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (wide / divisors[..., None]).round().to(torch.int8), scales
 
 
-def _put(stored: torch.Tensor, slots: torch.Tensor, states: torch.Tensor) -> None:
-    """Write ``[rows, kv_heads, ...]`` into ``[kv_heads, blocks, block_size, ...]``."""
-    flat = stored.view(stored.shape[0], -1, *stored.shape[3:])
-    flat.index_copy_(1, slots, states.transpose(0, 1).to(stored.dtype))
+def _put(line: torch.Tensor, slots: torch.Tensor, states: torch.Tensor) -> None:
+    """Write ``[rows, kv_heads, ...]`` into ``[kv_heads, places, ...]``."""
+    if states.dtype != line.dtype:
+        states = states.to(line.dtype)
+    line.index_copy_(1, slots, states.transpose(0, 1))

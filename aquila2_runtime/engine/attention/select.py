@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 
+from aquila2_runtime.engine.attention import gathering
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.cpu import RunAttention
@@ -46,17 +47,20 @@ def choose_attention(
     """
     if asked == "gathered":
         return asked, "asked for"
-    in_place = device.type == "cpu" and kv_dtype == torch.float32
+    on_cpu = device.type == "cpu" and kv_dtype == torch.float32
+    hindered = gathering.obstacle() if on_cpu else "it reads float32 keys and values on CPU"
     if asked == "runs":
-        if in_place:
+        if hindered is None:
             return asked, "asked for"
         raise InvalidLoadOptionError(
-            'attention="runs" does not run here: it reads float32 keys and values on CPU.',
+            f'attention="runs" does not run here: {hindered}.',
             parameter="attention",
             value=asked,
             hint='Leave it at "auto".',
         )
-    if asked == "auto" and in_place:
+    if asked == "auto" and on_cpu and hindered is not None:
+        return "gathered", hindered
+    if asked == "auto" and on_cpu:
         return "runs", "fp32 keys and values on CPU are read in place"
     obstacle = _paged_obstacle(device, dtype, kv_dtype, head_dim)
     prompts = _flash_obstacle(device, dtype)

@@ -50,6 +50,11 @@ class SplitAttention(Attention):
         """As its parts do."""
         return self._parts[0].cascades
 
+    @property
+    def least_saved(self) -> int:  # type: ignore[override]
+        """As its parts do."""
+        return self._parts[0].least_saved
+
     def attend(
         self,
         layer: int,
