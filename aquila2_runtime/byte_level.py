@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aquila2_runtime.errors import TokenizerError
+from aquila2_runtime.word_ids import WordIds
 
 SPLITS: Final = {
     "GPT-2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
@@ -95,11 +96,11 @@ class ByteLevelBpe:
                 ]
             )
         self._tokenizer.pre_tokenizer = cut
+        self._words = WordIds(self._encode, self._encode_apart)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of text."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._words.encode(text)
 
     def bytes_of(self, token_id: int) -> bytes:
         """Return an ordinary token's bytes."""
@@ -112,6 +113,17 @@ class ByteLevelBpe:
         characters of any text by its tokens.
         """
         return max(sum(byte & 0xC0 != 0x80 for byte in value) for value in self._bytes.values())
+
+    def _encode(self, text: str) -> list[int]:
+        """The ids of a short text: taking the interpreter's lock back would cost more than this."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _encode_apart(self, text: str) -> list[int]:
+        """The ids of a long text, without the interpreter's lock, which only batches give up."""
+        (found,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = found.ids
+        return ids
 
 
 def _bytes_of(token: str, token_id: int) -> bytes:

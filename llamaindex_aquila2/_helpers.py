@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.errors import InvalidRequestError
+from aquila2_runtime.shown import shown
 
 if TYPE_CHECKING:
     from llama_index.core.base.llms.types import LLMMetadata
@@ -52,6 +53,7 @@ def make_node_parser(
     """
     from llama_index.core.node_parser import SentenceSplitter
 
+    _check_integers(chunk_size=chunk_size, chunk_overlap=chunk_overlap)
     size = max(16, min(1024, _share(metadata))) if chunk_size is None else chunk_size
     overlap = size // 10 if chunk_overlap is None else chunk_overlap
     if size < 1 or not 0 <= overlap < size:
@@ -74,6 +76,7 @@ def make_chat_memory(
     """
     from llamaindex_aquila2._chat_memory import ModelChatMemory
 
+    _check_integers(token_limit=token_limit)
     room = metadata.context_window - metadata.num_output
     limit = max(1, _share(metadata)) if token_limit is None else token_limit
     if not 0 < limit <= max(room, 1):
@@ -84,3 +87,13 @@ def make_chat_memory(
             value=limit,
         )
     return ModelChatMemory.from_defaults(token_limit=limit, tokenizer_fn=tokenize)
+
+
+def _check_integers(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise InvalidRequestError(
+                f"{name}={shown(value)} is not valid; it must be an integer or None.",
+                parameter=name,
+                value=value,
+            )

@@ -2,7 +2,9 @@
 
 What LlamaIndex 0.14 does otherwise: ``simple_summarize`` formats the list that ``truncate`` gives,
 so that its prompt holds a repr, whose escapes nobody counted; compacting puts 500 tokens aside for
-an earlier answer even where there is none; and what does not fit is a ``ValueError`` without names.
+an earlier answer even where there is none; what does not fit is a ``ValueError`` without names; and
+messages are counted by the process's tokenizer instead of the helper's, in an event loop in a
+thread of its own, for which a loop that runs has to wait.
 """
 
 from __future__ import annotations
@@ -10,17 +12,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.core.indices.prompt_helper import DEFAULT_PADDING, PromptHelper
 from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.utilities.token_counting import TokenCounter
 
 from aquila2_runtime import ContextOverflowError
 
+# Tokens by which LlamaIndex's estimate exceeds a message's role and text.
+_AROUND_MESSAGE: Final = 3
 # Of the room for a chunk, most that is put aside for what a later call adds to the prompt.
 _PADDING_SHARE: Final = 4
 
 
 class ModelPromptHelper(PromptHelper):
-    """Packs prompts for one model's window and tokenizer."""
+    """Packs prompts for one model's window and tokenizer; arguments are ``PromptHelper``'s."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._token_counter = ModelTokenCounter(self._token_counter.tokenizer)
 
     @classmethod
     def class_name(cls) -> str:
@@ -67,6 +77,20 @@ class ModelPromptHelper(PromptHelper):
     ) -> int:
         size = super()._get_available_chunk_size(prompt, num_chunks, 0, llm, tools)
         return max(1, size - min(padding, max(size // _PADDING_SHARE, DEFAULT_PADDING)))
+
+
+class ModelTokenCounter(TokenCounter):
+    """Counts messages of text with its own tokenizer, here and now."""
+
+    def estimate_tokens_in_messages(self, messages: list[ChatMessage]) -> int:
+        """Estimate what messages take in a prompt; never less than LlamaIndex would."""
+        return sum(map(self._estimate, messages))
+
+    def _estimate(self, message: ChatMessage) -> int:
+        texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
+        if len(texts) < len(message.blocks) or message.additional_kwargs:
+            return super().estimate_tokens_in_messages([message])
+        return sum(map(self.get_string_tokens, [message.role.value, *texts])) + _AROUND_MESSAGE
 
 
 class TextList(list[str]):

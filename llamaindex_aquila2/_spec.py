@@ -55,7 +55,9 @@ class Specified(Fields):
             UnknownParameterError: A keyword does not exist; the nearest one is suggested.
             InvalidRequestError: A value has a wrong type or lies outside its range.
         """
-        lease: RuntimeLease | None = fields.pop("_lease", None)
+        # From this class's own methods; in somebody's dictionary it is a name like any other.
+        own = isinstance(fields.get("_lease"), RuntimeLease)
+        lease: RuntimeLease | None = fields.pop("_lease") if own else None
         # LlamaIndex's own serialisation writes the class's name among the fields.
         fields.pop("class_name", None)
         known = {*type(self).model_fields, *MAX_TOKENS_ALIASES}
@@ -67,6 +69,19 @@ class Specified(Fields):
         super().__init__(**checked)
         self._lease = found
         self._wrapped = lease is not None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a field; checked as in the constructor, and load options cannot change."""
+        if name in type(self).model_fields:
+            value = check_fields({"model": self.model, name: value})[name]
+            if name in OPTION_NAMES and value != getattr(self, name):
+                raise InvalidLoadOptionError(
+                    f"{name} says what is loaded and cannot change.",
+                    parameter=name,
+                    value=value,
+                    hint=f"llm.model_copy(update={{{name!r}: ...}}) is a model of its own.",
+                )
+        super().__setattr__(name, value)
 
     @classmethod
     def from_runtime(cls, runtime: Aquila2Runtime, **fields: Any) -> Self:
@@ -199,6 +214,7 @@ class Specified(Fields):
         """
         if not update:
             return super().model_copy()
+        update = unalias(update, "update")
         changed = OPTION_NAMES & set(update)
         if changed and self._wrapped:
             raise InvalidLoadOptionError(
@@ -209,8 +225,9 @@ class Specified(Fields):
         fields = {**self._specification(), **update}
         fields["callback_manager"] = update.get("callback_manager", self.callback_manager)
         fields["rate_limiter"] = update.get("rate_limiter", self.rate_limiter)
-        lease = None if changed else self._lease
-        copy = type(self)(**fields, _lease=lease)
+        if not changed:
+            fields["_lease"] = self._lease
+        copy = type(self)(**fields)
         copy._wrapped = self._wrapped
         return copy
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Generator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.instrumentation.events.llm import (
@@ -17,9 +17,12 @@ from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictInProgressEvent,
     LLMStructuredPredictStartEvent,
 )
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 from llama_index_instrumentation import get_dispatcher
 
+from aquila2_runtime import InvalidRequestError
+from aquila2_runtime.shown import shown
 from llamaindex_aquila2._function_calling import FunctionCalling
 from llamaindex_aquila2._objects import ObjectRequest, ObjectStream
 
@@ -143,13 +146,35 @@ class Structured(FunctionCalling):
     ) -> tuple[ObjectRequest[Model], list[ChatMessage], dict[str, Any]]:
         """Check the class, fill the prompt; the system prompt goes before it."""
         request = ObjectRequest(output_cls)
+        kwargs = _checked(prompt, llm_kwargs)
         dispatcher.event(
             LLMStructuredPredictStartEvent(
                 output_cls=output_cls, template=prompt, template_args=prompt_args
             )
         )
         messages = request.messages(self._get_messages(prompt, **prompt_args))
-        return request, messages, {**(llm_kwargs or {}), "constraint": request.constraint}
+        return request, messages, {**kwargs, "constraint": request.constraint}
+
+
+def _checked(prompt: object, llm_kwargs: object) -> dict[str, Any]:
+    """The keywords of the call.
+
+    Raises:
+        InvalidRequestError: Prompt or keywords are none, or an answer would be held to two forms.
+    """
+    if not isinstance(prompt, BasePromptTemplate):
+        _fail("prompt", prompt, "a LlamaIndex prompt, such as PromptTemplate(text)")
+    if llm_kwargs is not None and not isinstance(llm_kwargs, dict):
+        _fail("llm_kwargs", llm_kwargs, "a dictionary or None")
+    if llm_kwargs and llm_kwargs.get("constraint") is not None:
+        _fail("constraint", llm_kwargs["constraint"], "left out: the class is what is asked for")
+    return dict(llm_kwargs or {})
+
+
+def _fail(name: str, value: object, allowed: str) -> NoReturn:
+    raise InvalidRequestError(
+        f"{name}={shown(value)} is not valid; it must be {allowed}.", parameter=name, value=value
+    )
 
 
 def _going_on(found: Model | FlexibleModel) -> Model | FlexibleModel:

@@ -11,7 +11,8 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.llms.utils import parse_partial_json
 
-from aquila2_runtime import ToolCall, ToolCallPiece
+from aquila2_runtime import InvalidPromptError, ToolCall, ToolCallPiece
+from aquila2_runtime.shown import shown
 
 
 def call_blocks(calls: Iterable[ToolCall]) -> list[ToolCallBlock]:
@@ -88,19 +89,30 @@ def selections(message: ChatMessage) -> list[ToolSelection]:
 
 
 def read_call(block: ToolCallBlock) -> ToolCall | None:
-    """Return a block's call; None where its arguments are no JSON object."""
+    """Return a block's call; None where its arguments are a text that is no JSON object.
+
+    Raises:
+        InvalidPromptError: They are nested too deeply, or hold themselves.
+    """
     arguments = block.tool_kwargs
     if isinstance(arguments, str):
         decoded = _decoded(arguments)
         return None if decoded is None else ToolCall(block.tool_name, decoded)
-    # What JSON does not know is said in words, as it would be to a person.
-    return ToolCall(block.tool_name, json.loads(json.dumps(arguments, default=str)))
+    try:
+        # What JSON does not know is said in words, as it would be to a person.
+        plain = json.loads(json.dumps(arguments, default=str))
+    except (ValueError, RecursionError) as error:
+        raise InvalidPromptError(
+            f"The arguments of a call of {shown(block.tool_name)} cannot be written as JSON.",
+            parameter="messages",
+        ) from error
+    return ToolCall(block.tool_name, plain)
 
 
 def _decoded(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -110,7 +122,7 @@ def _so_far(arguments: dict[str, Any] | str) -> dict[str, Any]:
         return arguments
     try:
         value = parse_partial_json(arguments)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -13,20 +13,21 @@ import dataclasses
 from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 
 from aquila2_runtime import ContextOverflowError, InvalidPromptError, InvalidRequestError
 from aquila2_runtime.shown import shown
 from llamaindex_aquila2._bm25 import BM25
+from llamaindex_aquila2._document_answer import DocumentAnswer
 from llamaindex_aquila2._params import unalias
 from llamaindex_aquila2._passages import Source, cut, read_pages, source_of
+from llamaindex_aquila2.base import Aquila2
 
 if TYPE_CHECKING:
-    from llama_index.core.base.base_retriever import BaseRetriever
     from llama_index.core.schema import Document
 
     from aquila2_runtime.load_options import Progress
-    from llamaindex_aquila2.base import Aquila2
 
 __all__ = ["DocumentAnswer", "LongDocument", "Source"]
 
@@ -34,27 +35,6 @@ ORDERS: Final = ("document_first", "question_first")
 _PASSAGE_TOKENS: Final = 256
 _PASSAGE_SHARE: Final = 6  # of the room for the prompt, at most one in so many
 _SOURCES: Final = 4
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentAnswer:
-    """An answer about a document, or what there is of it so far.
-
-    Attributes:
-        text: The answer so far.
-        delta: What is new; None for a whole answer.
-        whole: Whether the model read the whole document.
-        sources: The passages that were shown, or, where the whole document was, those that match
-            question and answer best; in the order of the document. Empty until the last piece.
-        raw: See ``Aquila2``; ``raw["usage"]["cached_tokens"]`` tells how much of the prompt was
-            not read again.
-    """
-
-    text: str
-    delta: str | None
-    whole: bool
-    sources: tuple[Source, ...]
-    raw: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +82,10 @@ class LongDocument:
         passage_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> None:
+        if not isinstance(llm, Aquila2):
+            _fail("llm", llm, "an Aquila2")
+        if retriever is not None and not isinstance(retriever, BaseRetriever):
+            _fail("retriever", retriever, "a LlamaIndex retriever or None")
         if order not in ORDERS:
             _fail("order", order, f"one of {', '.join(map(repr, ORDERS))}")
         if not isinstance(instruction, str):
@@ -172,9 +156,15 @@ class LongDocument:
 
         Nothing happens where it does not fit, or comes behind the question.
         """
-        plan = self._plan("?", {}) if self._order == "document_first" else None
+        plan = self._ahead()
         if plan is not None:
             self._llm.chat(plan.messages, **self._keywords({"max_tokens": 1}))
+
+    async def aread(self) -> None:
+        """Read the document ahead without blocking the event loop; see ``read``."""
+        plan = await asyncio.to_thread(self._ahead)
+        if plan is not None:
+            await self._llm.achat(plan.messages, **self._keywords({"max_tokens": 1}))
 
     # Inner steps
 
@@ -208,6 +198,10 @@ class LongDocument:
             return None
         prompt = self._prompt(self._text, question)
         return _asking(prompt, None, question) if self._count(prompt) <= room else None
+
+    def _ahead(self) -> _Plan | None:
+        """What to read before there is a question."""
+        return self._plan("?", {}) if self._order == "document_first" else None
 
     def _whole_or_excerpt(self, question: str, kwargs: dict[str, Any]) -> _Plan:
         plan = self._plan(question, kwargs)

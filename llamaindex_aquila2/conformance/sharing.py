@@ -24,13 +24,13 @@ class SharingTests(Suite):
         """By the object that holds them, or by this process's memory where one cannot tell."""
         llm = self.at_most(6)
         expected = llm.complete(QUESTION).text
-        before = _memory()
+        before = memory()
         others = [copy.deepcopy(llm), llm.model_copy(), llm.model_copy(deep=True), self.at_most(7)]
         assert [other.complete(QUESTION).text[: len(expected)] for other in others] == [
             expected
         ] * len(others)
         if self.weights(llm) is None:
-            assert _memory() <= before * 1.05
+            assert memory() <= before * 1.05
         else:
             assert all(self.weights(other) is self.weights(llm) for other in others)
 
@@ -62,7 +62,7 @@ class SharingTests(Suite):
         assert first == second != other
 
 
-def _memory() -> int:
+def memory() -> int:
     """Pages of this process in memory."""
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1])

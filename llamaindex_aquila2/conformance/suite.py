@@ -21,8 +21,7 @@ class Suite:
     """What a subclass says of its LLM class; only ``llm_class`` has no default.
 
     Attributes:
-        patience: Seconds within which what happens "at once" must happen. More than one where
-            other work shares the machine.
+        patience: Seconds within which an error must reach who waits for the answer.
         most_loop_pause: Seconds for which calls that run may hold an event loop up.
         most_cost_of_eight: What eight equal calls at once may cost, in calls.
     """

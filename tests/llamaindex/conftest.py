@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ def llama_index_globals() -> Iterator[None]:
 
     kept = dict(vars(Settings))
     tokenizer = llama_index.core.global_tokenizer
+    # LlamaIndex opens a loop in this thread where there is none, and leaves it open.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     yield
+    asyncio.set_event_loop(None)
+    loop.close()
     vars(Settings).update(kept)
     llama_index.core.global_tokenizer = tokenizer

@@ -16,6 +16,8 @@ from aquila2_runtime import Aquila2Runtime
 from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished, Started
 from aquila2_runtime.engine.handle import Mailbox, RequestHandle
 from aquila2_runtime.outputs import FinishReason
+from aquila2_runtime.templates import Template
+from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 SENTENCES = (
     "The harbour office in Rotterdam moved to the third floor in March. ",
@@ -35,15 +37,15 @@ class ScriptedEngine(Engine):
         failure: What every answer ends with, after its first token, instead of its end.
     """
 
-    def __init__(self, runtime: Aquila2Runtime, seed: int) -> None:
+    def __init__(self, tokenizer: Aquila2Tokenizer, seed: int) -> None:
         self.asked: list[EngineRequest] = []
         self.script: list[str] = []
         self.reason = FinishReason.STOP
         self.failure: Exception | None = None
-        self._runtime = runtime
+        self._tokenizer = tokenizer
         self._ids = itertools.count(1)
         self._random = random.Random(seed)
-        self._prose = [runtime.tokenizer.encode_ordinary(text) for text in SENTENCES]
+        self._prose = [tokenizer.encode_ordinary(text) for text in SENTENCES]
 
     def submit(self, request: EngineRequest) -> RequestHandle:
         self.asked.append(request)
@@ -53,7 +55,7 @@ class ScriptedEngine(Engine):
         count = most if self._random.random() < 0.5 else self._random.randint(1, most)
         tokens = itertools.cycle(self._random.choice(self._prose))
         if self.script:
-            spelt = self._runtime.tokenizer.encode_ordinary(self.script.pop(0))
+            spelt = self._tokenizer.encode_ordinary(self.script.pop(0))
             tokens, count = iter(spelt), len(spelt)
         mailbox.start(Started(0, 0.0, 0.0))
         if self.failure is not None:
@@ -80,11 +82,21 @@ class ScriptedEngine(Engine):
 
 
 def scripted_runtime(
-    runtime: Aquila2Runtime, max_model_len: int, seed: int
+    runtime: Aquila2Runtime,
+    max_model_len: int,
+    seed: int,
+    *,
+    template: Template | None = None,
+    tokenizer: Aquila2Tokenizer | None = None,
 ) -> tuple[Aquila2Runtime, ScriptedEngine]:
-    """A runtime with another's tokenizer and template, its own length, and no model."""
-    engine = ScriptedEngine(runtime, seed)
-    use: Any = SimpleNamespace(model=SimpleNamespace(engine=engine), give_back=lambda: None)
+    """A runtime like another one, with a length, template or tokenizer of its own, and no model."""
     prompts = dataclasses.replace(runtime._prompts, max_model_len=max_model_len)
     info = dataclasses.replace(runtime.info, max_model_len=max_model_len)
+    if template is not None:
+        prompts = dataclasses.replace(prompts, template=template)
+        info = dataclasses.replace(info, template=template.name)
+    if tokenizer is not None:
+        prompts = dataclasses.replace(prompts, tokenizer=tokenizer)
+    engine = ScriptedEngine(prompts.tokenizer, seed)
+    use: Any = SimpleNamespace(model=SimpleNamespace(engine=engine), give_back=lambda: None)
     return Aquila2Runtime(use, prompts, info), engine

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from aquila2_runtime import Aquila2Runtime, RequestTimeoutError
+from aquila2_runtime import Aquila2Runtime, Regex, RequestTimeoutError
 from tests.llamaindex.support import (
     ENDPOINTS,
+    STREAMS,
     MakeLLM,
     ask,
     text_of,
+    usage_of,
     wait_until_idle,
 )
 
+# Each character is several tokens, and some belong together.
+SEVERAL_TOKENS = "🙂👩\u200d🚀𠮷林"
+
 
 class TestBStreaming:
+    @pytest.mark.parametrize("endpoint", STREAMS)
+    def test_b3_characters_of_several_tokens_come_whole(
+        self, make_llm: MakeLLM, endpoint: str
+    ) -> None:
+        """D2: no delta holds half a character, and none is lost."""
+        held = Regex(re.escape(SEVERAL_TOKENS))
+        responses = ask(make_llm(max_tokens=64), endpoint, constraint=held)
+        deltas = [response.delta or "" for response in responses]
+        assert "".join(deltas) == text_of(responses[-1]) == SEVERAL_TOKENS
+        assert not any("\ufffd" in delta for delta in deltas)
+        assert usage_of(responses[-1])["completion_tokens"] > len(SEVERAL_TOKENS)
+
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
     def test_a_failed_request_reaches_the_reader(
         self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime, endpoint: str

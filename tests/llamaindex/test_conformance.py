@@ -22,10 +22,6 @@ from tests.llamaindex.support import wait_until_idle
 class TestAquila2(LLMConformance):
     """Every point, on a model whose weights stay loaded from test to test."""
 
-    # These tests run beside others; on a machine of its own the defaults hold as well.
-    patience = 10.0
-    most_loop_pause = 0.5
-
     @pytest.fixture(autouse=True)
     def loaded(self, spec: dict[str, Any], demo_runtime: Aquila2Runtime) -> None:
         self.spec, self.runtime = spec, demo_runtime

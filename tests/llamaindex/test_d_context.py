@@ -86,7 +86,7 @@ class TestDContext:
         taken = len(demo_runtime.render([Message("user", user)])) - demo_runtime.count_tokens(user)
         assert 1_900 - taken - 3 <= metadata.context_window <= 1_900 - taken
 
-    def test_metadata_is_the_same_from_a_loaded_runtime(
+    def test_d14_metadata_is_the_same_from_a_loaded_runtime(
         self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime
     ) -> None:
         wrapped = type(make_llm()).from_runtime(demo_runtime)

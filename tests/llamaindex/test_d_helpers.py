@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
-from llama_index.core import PromptTemplate, Settings, get_response_synthesizer
-from llama_index.core.async_utils import asyncio_run
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core import (
+    ChatPromptTemplate,
+    PromptTemplate,
+    Settings,
+    get_response_synthesizer,
+    set_global_tokenizer,
+)
+from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock
+from llama_index.core.indices.prompt_helper import DEFAULT_PADDING
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.utilities.token_counting import TokenCounter
 
 from aquila2_runtime import Aquila2Runtime, ContextOverflowError
 from llamaindex_aquila2 import Aquila2
-from llamaindex_aquila2._prompt_helper import ModelPromptHelper, TextList
+from llamaindex_aquila2._prompt_helper import ModelPromptHelper, ModelTokenCounter, TextList
 from llamaindex_aquila2.conformance.texts import CODE, document
 from tests.llamaindex.scripted import scripted_runtime
 from tests.llamaindex.support import MakeLLM
@@ -110,11 +120,51 @@ def test_a_memory_works_beside_a_system_message_longer_than_its_limit(make_llm: 
     memory = make_llm().chat_memory(20)
     memory.put(ChatMessage("Where is it?"))
     assert [message.content for message in memory.get(initial_token_count=500)] == ["Where is it?"]
-    # Not asyncio.run, which would drop the loop that LlamaIndex opened in this thread unclosed.
-    found = asyncio_run(memory.aget(initial_token_count=500))
+    found = asyncio.run(memory.aget(initial_token_count=500))
     assert [message.content for message in found] == ["Where is it?"]
     memory.put(ChatMessage("There.", role="assistant"))
     assert memory.get(initial_token_count=500) == []
+
+
+def test_d13_a_prompt_s_messages_are_counted_here_and_by_the_model_s_tokenizer(
+    make_llm: MakeLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LlamaIndex's own asked the process's tokenizer, in a thread for which the loop waited."""
+    llm = make_llm(max_tokens=64)
+    helper, texts = llm.prompt_helper(), ["你是一位图书管理员。" * 20, "{context_str}{query_str}"]
+    prompt = ChatPromptTemplate(
+        message_templates=[
+            ChatMessage(text, role=role)
+            for text, role in zip(texts, ("system", "user"), strict=True)
+        ]
+    )
+
+    def refuse(*args: object) -> list[int]:
+        raise AssertionError(args)
+
+    set_global_tokenizer(refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    async def inside() -> int:
+        assert helper.repack(prompt, ["Some text."]) == ["Some text."]
+        return helper._get_available_chunk_size(prompt)
+
+    room = asyncio.run(inside())
+    count = llm.tokenizer_fn
+    taken = sum(len(count(text)) for text in (texts[0], "system", "user")) + 2 * 3
+    most = llm.metadata.context_window - 64 - taken - DEFAULT_PADDING
+    # Earlier releases of LlamaIndex put some more tokens aside, for tools that are not there.
+    assert most - 16 <= room <= most
+    # What is no text is LlamaIndex's to estimate, as ever.
+    monkeypatch.undo()
+    Settings.tokenizer = count
+    blocks = [TextBlock(text="Look:"), ThinkingBlock(content="Where is it?")]
+    thought = ChatMessage(role="assistant", blocks=blocks)
+    own, theirs = (
+        kind(count).estimate_tokens_in_messages([thought])
+        for kind in (ModelTokenCounter, TokenCounter)
+    )
+    assert own == theirs > len(count("Look:Where is it?"))
 
 
 def test_chat_engines_find_the_helper_of_the_default_model(make_llm: MakeLLM) -> None:

@@ -115,7 +115,7 @@ class TestFErrors:
             with pytest.raises(RequestTimeoutError, match="complete"):
                 predict(Aquila2.from_runtime(runtime), method, Town)
 
-    def test_without_llguidance_the_extra_is_named(
+    def test_f19_without_llguidance_the_extra_is_named(
         self, llm: Aquila2, demo_runtime: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         real = builtins.__import__

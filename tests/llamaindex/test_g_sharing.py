@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from aquila2_runtime import (
     InvalidLoadOptionError,
     UnknownParameterError,
 )
+from langchain_aquila2 import ChatAquila2
 from llamaindex_aquila2 import Aquila2
+from llamaindex_aquila2.conformance.sharing import memory
 from tests.llamaindex.support import QUESTION, MakeLLM
 
 
@@ -101,6 +105,42 @@ class TestGSharing:
         with pytest.raises(EngineClosedError):
             first.complete(QUESTION)
         assert second.complete(QUESTION).text == expected
+
+    def test_g21_the_other_adapter_and_other_templates_share_the_weights_too(
+        self, make_llm: MakeLLM, spec: dict[str, Any], demo_runtime: Aquila2Runtime
+    ) -> None:
+        """A7: whoever loads one checkpoint, one engine holds its weights."""
+        first = make_llm(max_tokens=4)
+        first.complete(QUESTION)
+        before = memory()
+        second = make_llm(max_tokens=4, template="aquila-v2")
+        chat = ChatAquila2(**spec, temperature=0, max_tokens=4)
+        wrapped = Aquila2.from_runtime(demo_runtime, temperature=0, max_tokens=4)
+        for llm in (second, wrapped):
+            assert llm.complete(QUESTION).text
+        assert chat.invoke(QUESTION).text == first.complete(QUESTION).text
+        runtimes = [second.runtime, wrapped.runtime, chat._lease.runtime()]
+        engine = first.runtime._model().engine
+        assert all(runtime._model().engine is engine for runtime in runtimes)
+        assert memory() <= before * 1.05
+
+    def test_g21_closing_the_last_model_frees_the_weights(
+        self, demo_path: Path, tmp_path: Path
+    ) -> None:
+        """C11: copies are no further claim; a model that is equal is one."""
+        own = str(shutil.copytree(demo_path, tmp_path / "demo"))
+        first, second = (
+            Aquila2(own, template="aquila-v1", device="cpu", max_tokens=2) for _ in "12"
+        )
+        assert first.complete(QUESTION).text == second.complete(QUESTION).text
+        copied, engine = copy.deepcopy(first), first.runtime._model().engine
+        first.close()
+        assert engine.healthy
+        second.close()
+        assert not engine.healthy
+        for llm in (first, second, copied):
+            with pytest.raises(EngineClosedError):
+                llm.complete(QUESTION)
 
     def test_constructing_reads_nothing(self) -> None:
         """A model that is not there is missed at first use."""

@@ -44,6 +44,13 @@ def ask(document: LongDocument, method: str, question: str, **kwargs: Any) -> li
     return list(result) if method == "stream" else [result]
 
 
+def read_ahead(document: LongDocument, method: str) -> None:
+    if method == "aread":
+        asyncio.run(document.aread())
+    else:
+        document.read()
+
+
 def book() -> str:
     """Many times what the demo's context holds, with one fact in the middle."""
     filler = [f"Entry {number}. {SENTENCES[number % 2]}" for number in range(400)]
@@ -64,11 +71,24 @@ class TestJWhole:
         # All of it but the block in which the question begins.
         assert second.raw["usage"]["cached_tokens"] > document.tokens - 32
 
-    def test_reading_ahead_leaves_nothing_to_read_but_the_question(self, make_llm: MakeLLM) -> None:
-        document = LongDocument(make_llm(max_tokens=4), f"Ahead.\n{LIBRARY}")
-        document.read()
+    @pytest.mark.parametrize("method", ["read", "aread"])
+    def test_reading_ahead_leaves_nothing_to_read_but_the_question(
+        self, make_llm: MakeLLM, method: str
+    ) -> None:
+        document = LongDocument(make_llm(max_tokens=4), f"Ahead, {method}.\n{LIBRARY}")
+        read_ahead(document, method)
         usage = document.ask(QUESTIONS[0]).raw["usage"]
         assert usage["cached_tokens"] > document.tokens - 32
+
+    @pytest.mark.parametrize("method", ["read", "aread"])
+    def test_there_is_nothing_to_read_ahead_behind_a_question_or_of_too_much(
+        self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime, method: str
+    ) -> None:
+        llm = make_llm(max_tokens=4)
+        before = demo_runtime.stats().tokens_computed
+        read_ahead(LongDocument(llm, LIBRARY, order="question_first"), method)
+        read_ahead(LongDocument(llm, book()), method)
+        assert demo_runtime.stats().tokens_computed == before
 
     @pytest.mark.parametrize("method", METHODS)
     def test_the_prompt_is_the_document_and_then_the_question(
@@ -186,7 +206,7 @@ class TestJOptions:
 
     async def test_questions_asked_together_share_the_document(self, make_llm: MakeLLM) -> None:
         document = LongDocument(make_llm(max_tokens=8), f"Together.\n{LIBRARY}")
-        document.read()
+        await document.aread()
         answers = await asyncio.gather(*(document.aask(question) for question in QUESTIONS))
         for answer in answers:
             assert answer.raw["usage"]["cached_tokens"] > document.tokens - 32
