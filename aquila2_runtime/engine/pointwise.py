@@ -81,7 +81,7 @@ class Pointwise:
         gate, up = gate_up.chunk(2, dim=-1)
         if gate.device.type != "cpu":
             return F.silu(gate).mul_(up)
-        sizes = _even_shares(*gate.shape, torch.get_num_threads())
+        sizes = _even_shares(gate.shape[0], gate.shape[1], torch.get_num_threads())
         parts = [F.silu(rows) for rows in gate.split(sizes)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).mul_(up)
 
