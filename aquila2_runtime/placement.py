@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aquila2_runtime.load_options import LoadOptions
 
 BLOCK_SIZE: Final = 16
-# On CPU below this many parameters fp32 costs little and makes batches reproducible to the id.
+# On CPU fp32 costs little below this many parameters.
 _SMALL_MODEL: Final = 500_000_000
 _CPU_STEP_TOKENS: Final = 512
 _CUDA_STEP_TOKENS: Final = 2_048
@@ -232,7 +232,7 @@ def _dtype(
         return _named(options.dtype), "asked for"
     if device.type == "cpu":
         if config.num_parameters < _SMALL_MODEL:
-            return torch.float32, "a small model on CPU; exact to the id in any batch"
+            return torch.float32, "a small model on CPU, where float32 costs little"
         return torch.bfloat16, "half the memory of float32 on CPU, and float16 is slow there"
     if config.torch_dtype == "float16":
         return torch.float16, "the checkpoint's own"

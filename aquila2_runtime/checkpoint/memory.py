@@ -147,7 +147,7 @@ def estimate_memory(
     # chunk brings its context together, layer by layer; 8 bits pass through fp32 on the way.
     wide = (4 * config.hidden_size + 3 * config.intermediate_size) * max(item, 4)
     head = config.num_kv_heads * config.head_dim
-    gathered = head * (2 * item if kv_item > 1 else 2 * item + 5)
+    gathered = head * (2 * max(item, kv_item) if kv_item > 1 else 2 * item + 5)
     logits = rows * config.vocab_size
     captured = _MATRIX_BYTES + rows * wide + logits * _CAPTURED_LOGIT_BYTES
     return MemoryEstimate(

@@ -4,9 +4,10 @@ On CPU a weight is reordered once into the blocks oneDNN computes in, the form t
 torch's compiler use too: a product with few rows then runs at the speed of memory, about twice that
 of a plain weight. Without oneDNN, or without its arithmetic for a number type, weights stay plain.
 
-A row's result should not depend on the rows beside it. Both libraries add up in one order for any
-number of rows but the smallest, so those are padded: MKL's plain fp32 products below four rows,
-oneDNN's packed ones at a single row of more than 1,024 numbers.
+A row's result should not depend on the rows beside it. oneDNN's packed products add up in one order
+for any number of rows but a single one, which is padded where it has been seen to differ: above
+1,024 numbers, and in 16 bits on processors without bfloat16 products of their own. Plain products
+are padded to whole groups of four rows, in which MKL shares them out among threads.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ from aquila2_runtime.engine.packed_nf4 import fuse_nf4
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
-# Up to this many numbers oneDNN's preparation costs more than torch's own fp32 product.
-_SMALL: Final = 1 << 15
-_SMALL_ROWS: Final = 4
+_ROW_GROUP: Final = 4
 _LONG: Final = 1_024
 # Rows the layout is chosen for. It serves one row as well; chosen for one it would be slow for 32.
 _ROWS_HINT: Final = 512
@@ -62,16 +61,13 @@ def linear(weight: torch.Tensor) -> Projection:
         return functools.partial(_plain_padded if on_cpu else _plain, weight)
     # Bound here: the look-up by name would cost as much as an addition, hundreds of times a token.
     product = torch.ops.mkldnn._linear_pointwise.default
-    return functools.partial(
-        _packed_padded if weight.shape[1] > _LONG else _packed, product, packed
-    )
+    padded = weight.shape[1] > _LONG or weight.dtype != torch.float32
+    return functools.partial(_packed_padded if padded else _packed, product, packed)
 
 
 def pack(weight: torch.Tensor) -> torch.Tensor | None:
-    """The weight in oneDNN's layout, or None where a plain one is the better or the only choice."""
+    """The weight in oneDNN's layout, or None where there is none for it."""
     if weight.device.type != "cpu" or packing_of(weight.dtype) is not None:
-        return None
-    if weight.dtype == torch.float32 and weight.numel() <= _SMALL:
         return None
     packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS_HINT)
     return packed
@@ -97,9 +93,10 @@ def _plain(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
 
 def _plain_padded(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     rows = states.shape[0]
-    if rows >= _SMALL_ROWS:
+    missing = -rows % _ROW_GROUP
+    if not missing:
         return F.linear(states, weight)
-    return F.linear(torch.cat([states] * -(-_SMALL_ROWS // rows)), weight).narrow(0, 0, rows)
+    return F.linear(F.pad(states, (0, 0, 0, missing)), weight).narrow(0, 0, rows)
 
 
 def _packed(

@@ -2,7 +2,7 @@
 
 A projection ``W`` with the adapter ``i`` computes ``x W' + s_i (x A_i') B_i'``. For every fused
 projection the matrices of all adapters are stacked: ``A`` is ``[ranks, in]`` and ``B`` is
-``[ranks, out]``, where each row of either belongs to one adapter. A step multiplies all of its
+``[out, ranks]``, where each rank belongs to one adapter. A step multiplies all of its
 rows by both and, in between, zeroes for each row what belongs to other adapters. So requests of
 any adapters, and of none, share a step: shapes do not depend on who is in it, and what is added
 to a row without an adapter is exactly zero.
@@ -18,6 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import torch
+
+from aquila2_runtime.engine.linear import Projection, linear
+from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
@@ -39,8 +42,11 @@ class _Site:
     """The stacked matrices of one fused projection in one layer."""
 
     down: torch.Tensor  # [ranks, in]
-    up: torch.Tensor  # [ranks, out], scaled
+    up: torch.Tensor  # [out, ranks], scaled
     owners: tuple[int, ...]  # the adapter each rank belongs to
+    # The products by both, which do not depend on the other rows either (see ``linear``).
+    shrink: Projection
+    grow: Projection
 
 
 class LoraBank:
@@ -96,6 +102,9 @@ class LoraBank:
             key: What requests will name.
             pairs: A ``[rank, in]`` and B ``[out, rank]`` by layer and projection.
             scaling: What their product is multiplied by.
+
+        Raises:
+            WeightsError: A scaled B is more than the type can hold.
         """
         if key in self._numbers:
             return
@@ -149,13 +158,17 @@ class LoraBank:
             start = sum(self._outputs[name] for name in parts[: parts.index(part)])
             rank = down.shape[0]
             # Zero where the fused output belongs to the other parts.
-            wide = torch.zeros(rank, width, dtype=self._dtype, device=device)
-            scaled = (up.float() * scaling).t().to(self._dtype)
-            wide[:, start : start + up.shape[0]] = scaled.to(device)
+            wide = torch.zeros(width, rank, dtype=self._dtype, device=device)
+            scaled = (up.float() * scaling).to(self._dtype)
+            # It would reach rows of other adapters: 0 * infinity is NaN.
+            if not scaled.isfinite().all():
+                raise _too_large(layer, part, self._dtype)
+            wide[start : start + up.shape[0]] = scaled.to(device)
             downs.append(down.to(self._dtype).to(device))
             ups.append(wide)
             owners += [number] * rank
-        return _Site(torch.cat(downs), torch.cat(ups), tuple(owners))
+        lower, upper = torch.cat(downs), torch.cat(ups, dim=1)
+        return _Site(lower, upper, tuple(owners), linear(lower), linear(upper))
 
 
 class LoraStep:
@@ -186,10 +199,8 @@ class LoraStep:
         if found is None:
             return projected
         # Filled, not multiplied: what another adapter made of this row may be infinite.
-        shrunk = (states @ found.down.t()).masked_fill_(
-            self._not_own(found.owners, states.device), 0
-        )
-        return projected + shrunk @ found.up
+        shrunk = found.shrink(states).masked_fill_(self._not_own(found.owners, states.device), 0)
+        return projected + found.grow(shrunk)
 
     def _not_own(self, owners: tuple[int, ...], device: torch.device) -> torch.Tensor:
         """True where a rank does not belong to the row's adapter. ``[rows, ranks]``.
@@ -202,3 +213,12 @@ class LoraStep:
             numbers = self._numbers.to(device, non_blocking=True)
             foreign = self._foreign[owners, device] = numbers[:, None] != columns[None, :]
         return foreign
+
+
+def _too_large(layer: int, part: str, dtype: torch.dtype) -> WeightsError:
+    return WeightsError(
+        f"The adapter's update of layer {layer}'s {part} is more than "
+        f"{str(dtype).removeprefix('torch.')} can hold.",
+        parameter=part,
+        hint='The adapter is damaged, or load with dtype="bfloat16" or "float32".',
+    )

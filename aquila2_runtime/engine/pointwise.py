@@ -9,8 +9,13 @@ attention. Mixed steps would cost conversions there, and one product on CPU outw
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 import torch.nn.functional as F
+
+# torch shares work out among its threads where each gets at least so many numbers.
+_SHARE: Final = 32_768
 
 
 class Pointwise:
@@ -74,7 +79,11 @@ class Pointwise:
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of a fused projection. ``[rows, 2 * n]`` to ``[rows, n]``."""
         gate, up = gate_up.chunk(2, dim=-1)
-        return F.silu(gate).mul_(up)
+        if gate.device.type != "cpu":
+            return F.silu(gate).mul_(up)
+        sizes = _even_shares(gate.shape[0], gate.shape[1], torch.get_num_threads())
+        parts = [F.silu(rows) for rows in gate.split(sizes)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).mul_(up)
 
 
 def rotate_(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
@@ -88,3 +97,21 @@ def rotate_(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
     crossed = first * sin
     first.mul_(cos).addcmul_(second, sin, value=-1)
     second.mul_(cos).add_(crossed)
+
+
+def _even_shares(rows: int, width: int, threads: int) -> list[int]:
+    """How many rows to give torch at a time, so that every thread's share is whole rows.
+
+    The last numbers of a share are computed one by one, and an exponential is then rounded in
+    another way than among its neighbours: a share that ends within a row would make that row depend
+    on how many there are.
+    """
+    if threads == 1 or rows * width <= _SHARE:
+        return [rows]
+    # So many rows at once that all threads get the same number of them; the rest for one thread.
+    even = rows // threads * threads
+    if even * width < threads * _SHARE or width > _SHARE:
+        even = 0
+    alone = max(_SHARE // width, 1)
+    rest = rows - even
+    return [even] * (even > 0) + [alone] * (rest // alone) + [rest % alone] * (rest % alone > 0)

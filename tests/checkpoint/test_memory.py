@@ -58,6 +58,16 @@ def test_the_released_sizes_give_the_published_figures(
     assert estimate.total == estimate.weights + estimate.kv_cache + estimate.workspace
 
 
+def test_a_context_is_brought_together_in_the_type_it_is_stored_in() -> None:
+    """On CPU that is fp32, whatever the weights are."""
+    config = released(4_096, 11_008, 32, 32, None, 16_384)
+    narrow = estimate_memory(config, dtype="bfloat16", kv_dtype="bfloat16")
+    wide = estimate_memory(config, dtype="bfloat16", kv_dtype="float32")
+    assert narrow.gathered == 2 * 4_096 * 2
+    assert wide.gathered == 2 * 4_096 * 4
+    assert wide.workspace - narrow.workspace == 16_384 * (wide.gathered - narrow.gathered)
+
+
 def test_the_estimate_is_what_a_loaded_model_holds(tmp_path: Path) -> None:
     path = make_checkpoint(tmp_path)
     config = read_config(path)

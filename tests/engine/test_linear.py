@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -34,6 +35,16 @@ def test_a_packed_product_is_the_plain_one(
     )
 
 
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Libraries share products out among threads in different ways."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (576, 192), (192, 2_048)])
 def test_a_row_is_the_same_alone_and_among_others(
@@ -42,13 +53,24 @@ def test_a_row_is_the_same_alone_and_among_others(
     project = linear(_weight(outputs, inputs, dtype))
     states = _weight(64, inputs, dtype, seed=1)
     together = project(states)
-    for rows in (1, 2, 3, 5, 8, 31):
+    for rows in (1, 2, 3, 5, 7, 8, 10, 31):
         assert torch.equal(project(states[:rows]), together[:rows]), f"{rows} rows"
 
 
-def test_large_weights_are_packed_and_small_ones_of_float32_are_not() -> None:
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.usefixtures("threads")
+def test_a_plain_row_is_the_same_alone_and_among_others() -> None:
+    with torch.backends.mkldnn.flags(enabled=False):
+        project = linear(_weight(96, 64, torch.float32))
+    states = _weight(64, 64, torch.float32, seed=1)
+    together = project(states)
+    for rows in range(1, 13):
+        assert torch.equal(project(states[:rows]), together[:rows]), f"{rows} rows"
+
+
+def test_weights_of_any_size_are_packed() -> None:
     assert pack(_weight(512, 256, torch.float32)) is not None
-    assert pack(_weight(64, 64, torch.float32)) is None
+    assert pack(_weight(3, 7, torch.float32)) is not None
 
 
 def test_types_without_packed_products_stay_plain_and_say_why() -> None:

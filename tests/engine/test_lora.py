@@ -8,6 +8,7 @@ import torch
 from aquila2_runtime.checkpoint.adapter_config import projection_shapes
 from aquila2_runtime.checkpoint.config import ModelConfig, parse_config
 from aquila2_runtime.engine.lora import SITES, LoraBank
+from aquila2_runtime.errors import WeightsError
 from tests.fixtures_checkpoint import make_config
 
 CPU = torch.device("cpu")
@@ -95,6 +96,33 @@ def test_what_is_infinite_in_one_adapter_reaches_no_other_row() -> None:
     assert not got[0].isfinite().all()
     assert got[1:].isfinite().all()
     assert torch.equal(got[2], projected[2])
+
+
+@pytest.mark.parametrize("rank", [1, 8])
+def test_a_row_is_the_same_alone_and_among_others(rank: int) -> None:
+    bank = LoraBank(CONFIG, torch.float32, CPU)
+    bank.add("a", pairs(1, rank, ["q_proj"]), 1.0)
+    bank.add("b", pairs(2, rank, ["q_proj"]), 1.0)
+    generator = torch.Generator().manual_seed(7)
+    states = torch.randn(24, 32, generator=generator)
+    projected = torch.randn(24, 64, generator=generator)
+    keys = ["a", "b", None] * 8
+    together = bank.step([(key, 1) for key in keys])
+    assert together is not None
+    wanted = together.add(0, "qkv", states, projected)
+    for rows in (1, 2, 3, 5, 10, 13):
+        step = bank.step([(key, 1) for key in keys[:rows]])
+        assert step is not None
+        assert torch.equal(step.add(0, "qkv", states[:rows], projected[:rows]), wanted[:rows])
+
+
+def test_an_update_that_the_type_cannot_hold_is_refused() -> None:
+    """It would reach the rows of others: 0 * infinity is NaN."""
+    bank = LoraBank(CONFIG, torch.float16, CPU)
+    large = {place: (down, up * 1e5) for place, (down, up) in pairs(1, 4, ["q_proj"]).items()}
+    with pytest.raises(WeightsError, match="q_proj is more than float16 can hold"):
+        bank.add("large", large, 1.0)
+    assert "large" not in bank
 
 
 def test_an_adapter_is_added_once_and_beside_those_in_use() -> None:

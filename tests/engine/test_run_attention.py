@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -147,6 +149,41 @@ def test_numbers_that_are_not_a_request_s_own_do_not_reach_it() -> None:
     plan = _plan([([13, 14], 19)], [([1, 2, 3, 4, 5, 6], 3, 91)])
     found = RunAttention(cache).attend(0, *_states(4, 4, 4), plan)
     assert found.isfinite().all()
+
+
+def test_nor_do_they_in_the_reference() -> None:
+    cache = _cache(4)
+    for stored in (cache.keys[0], cache.values[0]):
+        stored[:, 14, 3:] = float("nan")  # behind the end
+        stored[:, 0] = float("nan")  # what fills the shorter table
+    plan = _plan([([13, 14], 19), ([1, 2, 3], 48)], [])
+    assert GatheredAttention(cache).attend(0, *_states(2, 4, 4), plan).isfinite().all()
+
+
+def test_torch_s_notice_is_kept_from_users_without_touching_their_filters() -> None:
+    """Filters are all threads' own: put back by one, they undo what another set meanwhile."""
+    script = (
+        "import threading, warnings, torch\n"
+        "from aquila2_runtime.engine.attention import gathering\n"
+        "inside, go_on = threading.Event(), threading.Event()\n"
+        "real = torch.sparse.sampled_addmm\n"
+        "def slow(*args, **kwargs):\n"
+        "    inside.set()\n"
+        "    go_on.wait()\n"
+        "    return real(*args, **kwargs)\n"
+        "torch.sparse.sampled_addmm = slow\n"
+        "loading = threading.Thread(target=gathering.obstacle)\n"
+        "loading.start()\n"
+        "inside.wait()\n"
+        "warnings.filterwarnings('ignore', 'mine')\n"
+        "go_on.set()\n"
+        "loading.join()\n"
+        "warnings.warn('mine')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_row_that_is_not_finite_leaves_the_others_alone() -> None:

@@ -6,9 +6,8 @@ Gimelshein, "Online normalizer calculation for softmax", 2018; for shared prefix
 "Hydragen", 2024). It is the same number up to rounding: about 1e-7 of it in fp32.
 
 So a row's result depends in its last bits on whether a step could read its prefix together with
-others', as it depends on how many rows a step has: matrix products of other shapes add up in
-another order. In fp32 that has not been seen to change an id; in 16-bit types, where hidden states
-are rounded after every layer, it can turn a near tie, as any other neighbour in the batch can.
+others'. In fp32 that has not been seen to change an id; in 16-bit types, where hidden states are
+rounded after every layer, it can turn a near tie.
 
 Everything here is plain torch and serves every implementation on every device that can give the
 logarithm of its own sum of exponentials.

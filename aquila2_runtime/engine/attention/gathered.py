@@ -63,11 +63,15 @@ def _decode(
     tokens = plan.decode_blocks.shape[1] * cache.block_size
     k, v = cache.gather(layer, plan.decode_blocks.reshape(-1))
     # [kv_heads, rows * blocks, size, dim] -> [kv_heads * rows, tokens, dim], a view
+    # What lies behind a row's end is another request's and may not be finite: 0 * NaN is NaN.
+    hidden = plan.decode_mask.isneginf()
+    v.view(kv_heads, rows, tokens, dim).masked_fill_(hidden[None, :, :, None], 0)
     k, v = k.view(kv_heads * rows, tokens, dim), v.view(kv_heads * rows, tokens, dim)
     # Query head h reads key/value head h // group, as in grouped-query attention.
     q = query.view(rows, kv_heads, group, dim).transpose(0, 1).reshape(kv_heads * rows, group, dim)
     scores = torch.bmm(q.to(k.dtype) * dim**-0.5, k.transpose(1, 2)).float()
-    scores = scores.view(kv_heads, rows, group, tokens) + plan.decode_mask[None, :, None, :]
+    scores = scores.view(kv_heads, rows, group, tokens)
+    scores = scores.masked_fill_(hidden[None, :, None, :], float("-inf"))
     log_sums = None
     if plan.shared:
         exponentials, sums, log_sums = weigh(scores)

@@ -14,6 +14,7 @@ so a row is the same number in any company.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from typing import TYPE_CHECKING, Final
 
@@ -148,15 +149,16 @@ def _sparse(starts: torch.Tensor, places: torch.Tensor, columns: int) -> torch.T
     return torch.sparse_csr_tensor(starts, places, zeros, size=size, check_invariants=False)
 
 
+@functools.cache
 def obstacle() -> str | None:
     """Why decoding rows cannot be computed so with this torch; None where they can."""
+    # torch's one notice that sparse matrices are young: nobody here can act on it. It is named, and
+    # stays named: catch_warnings would put back filters that other threads have changed meanwhile.
+    warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
     try:
-        with warnings.catch_warnings():
-            # torch's one notice that sparse matrices are young: nobody here can act on it.
-            warnings.simplefilter("ignore")
-            products = _sparse(torch.tensor([0, 1]).int(), torch.tensor([0]).int(), 1)
-            one = torch.ones(1, 1)
-            torch.sparse.sampled_addmm(products, one, one, beta=0.0, out=products)
+        products = _sparse(torch.tensor([0, 1]).int(), torch.tensor([0]).int(), 1)
+        one = torch.ones(1, 1)
+        torch.sparse.sampled_addmm(products, one, one, beta=0.0, out=products)
     except RuntimeError as error:
         return f"this torch has no sampled products ({error})"
     return None
