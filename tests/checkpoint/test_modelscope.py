@@ -215,20 +215,23 @@ class Downloads:
 
     Args:
         hub: Where from.
+        log: A file for what the client says.
         parallel: Whether large files come in parts, several at a time.
     """
 
-    def __init__(self, hub: Hub, *, parallel: bool = False) -> None:
-        parts = {"THRESHOLD_MB": "1", "WORKERS": "3"} if parallel else {}
-        environment = {f"MODELSCOPE_DOWNLOAD_PARALLEL_{name}": part for name, part in parts.items()}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.checkpoint.forked_downloads"],
-            env=os.environ | environment | {"MODELSCOPE_DOWNLOAD_PART_SIZE_MB": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, hub: Hub, log: Path, *, parallel: bool = False) -> None:
+        parts = {"PARALLEL_THRESHOLD_MB": "1", "PARALLEL_WORKERS": "3", "PART_SIZE_MB": "1"}
+        chosen = parts if parallel else {}
+        self._log = log
+        with log.open("w") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.checkpoint.forked_downloads"],
+                env=os.environ | {f"MODELSCOPE_DOWNLOAD_{key}": chosen[key] for key in chosen},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
 
     def start(self, cache: Path) -> int:
         """Begin one; returns its process."""
@@ -248,15 +251,16 @@ class Downloads:
     def _line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, self._process.communicate(timeout=5)[1]
+        assert line, self._log.read_text()
         return line
 
 
 @pytest.fixture
-def downloads(hub: Hub) -> Iterator[Downloads]:
-    one = Downloads(hub)
-    yield one
-    one.close()
+def downloads(hub: Hub, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Downloads]:
+    parallel = getattr(request, "param", False)
+    started = Downloads(hub, tmp_path / "client.log", parallel=parallel)
+    yield started
+    started.close()
 
 
 @pytest.fixture
@@ -318,11 +322,9 @@ def test_a_killed_download_resumes_to_the_same_files(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("downloads", [False, True], indirect=True, ids=["whole", "parts"])
 def test_a_download_killed_at_thirty_random_bytes_always_resumes(
-    hub: Hub, large: dict[str, bytes], tmp_path: Path, parallel: bool
+    hub: Hub, downloads: Downloads, large: dict[str, bytes], tmp_path: Path
 ) -> None:
-    several = Downloads(hub, parallel=parallel)
     for seed in range(100, 130):
-        run_killed(hub, several, large, tmp_path / f"cache{seed}", seed)
-    several.close()
+        run_killed(hub, downloads, large, tmp_path / f"cache{seed}", seed)
