@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from aquila2_runtime.checkpoint.fresh_memory import fresh_copy
 from aquila2_runtime.checkpoint.headers import open_bin
 from aquila2_runtime.checkpoint.unpack import unpack
 from aquila2_runtime.errors import WeightsError
@@ -188,7 +187,8 @@ class OwnSource:
         return self._source.get_dtype()
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        return fresh_copy(self._source[index], self._dtype)
+        tensor = self._source[index]
+        return tensor.to(self._dtype or tensor.dtype, copy=True)
 
 
 def open_sources(
