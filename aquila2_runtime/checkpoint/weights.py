@@ -229,9 +229,10 @@ def _break_cycles(model: torch.nn.Module) -> None:
     The engine takes modules apart: what it drops must go at once, not when Python next looks for
     cycles, which may be when the memory that is left has been given to the cache.
     """
-    for parameter in model.parameters():
-        if getattr(parameter, "module", None) is not None:
-            parameter.module = None
+    weights: list[Any] = list(model.parameters())
+    for weight in weights:
+        if getattr(weight, "module", None) is not None:
+            weight.module = None
 
 
 @contextlib.contextmanager
