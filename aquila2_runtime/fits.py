@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.checkpoint.free_memory import available_memory
-from aquila2_runtime.checkpoint.memory import MemoryEstimate, check_fits
+from aquila2_runtime.checkpoint.memory import MemoryEstimate, does_not_fit
 from aquila2_runtime.checkpoint.splitting import balance, longest, parts_of
 from aquila2_runtime.engine.stages import stages_of
 from aquila2_runtime.placement import Placement, choose, estimate, on_several
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.checkpoint.splitting import Parts
+    from aquila2_runtime.errors import InsufficientMemoryError
     from aquila2_runtime.load_options import LoadOptions
 
 _MOST_GPUS: Final = 16
@@ -69,7 +70,7 @@ def settle(
     needed = estimate(options, config, placement, max_model_len)
     if len(devices) == 1:
         if needed.total > free[0]:
-            _refuse(options, config, needed, free)
+            raise _refusal(options, config, needed, free)
         return placement, needed
     listed = not isinstance(options.device, str)
     if not listed:
@@ -89,8 +90,7 @@ def settle(
             told = ", ".join(f"{stage.count} layers on {stage.device}" for stage in stages)
             spread.reasons["device"] = f"by their free memory: {told}"
             return dataclasses.replace(spread, device=stages[0].device, stages=stages), needed
-    _refuse(options, config, needed, free)
-    return spread, needed
+    raise _refusal(options, config, needed, free)
 
 
 def ways_that_fit(options: LoadOptions, config: ModelConfig, free: Sequence[int]) -> Iterator[Way]:
@@ -163,13 +163,13 @@ def _parts(config: ModelConfig, needed: MemoryEstimate, placement: Placement) ->
     return parts_of(config, needed, placement.dtype.itemsize)
 
 
-def _refuse(
+def _refusal(
     options: LoadOptions, config: ModelConfig, needed: MemoryEstimate, free: Sequence[int]
-) -> None:
-    """Refuse with the table, and with everything that would fit instead."""
+) -> InsufficientMemoryError:
+    """What does not fit, with the table, and with everything that would fit instead."""
     ways = [str(way) for way in ways_that_fit(options, config, free)]
     if choose(options, config).device.type == "cuda":
         count = gpus_that_fit(options, config, max(free), needed.length)
         if count is not None and count > len(free):
             ways.append(f"{count} GPUs of this size, with all that was asked for")
-    check_fits(needed, free, ways)
+    return does_not_fit(needed, free, ways)

@@ -79,15 +79,21 @@ class RequestOptions:
         if not isinstance(self.parallel_tool_calls, bool):
             _fail("parallel_tool_calls", self.parallel_tool_calls, "True or False")
 
-    def refuse_tools(self) -> None:
+    def refuse_for_text(self) -> None:
         """Refuse what only conversations have.
 
         Raises:
-            InvalidRequestError: Something about tools is asked for.
+            InvalidRequestError: Something about tools is asked for, or to shorten the prompt.
         """
         for name in ("tools", "tool_choice"):
             if getattr(self, name):
                 _fail(name, getattr(self, name), "left out: only conversations have tools")
+        if self.fit is not None:
+            raise InvalidRequestError(
+                "fit shortens conversations; plain text and ids are never shortened.",
+                parameter="fit",
+                value=self.fit,
+            )
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> RequestOptions:

@@ -82,31 +82,19 @@ class Submission:
         tokenizer = prompts.tokenizer
         _check_ids(checked, tokenizer.n_vocab)
         adapter = _adapter_key(options.adapter, prompts.adapters)
+        if messages is None:
+            options.refuse_for_text()
+        demands = Demands.of(tokenizer, checked, options)
         if messages is not None:
-            demands = Demands.of(tokenizer, checked, options)
             room, least = _answer_room(checked, options, prompts.max_model_len)
             prompt = prompts.chat(
                 messages, options.fit, room=room, least=least, tools=demands.shown
             )
+        elif text is not None:
+            prompt = prompts.text(text)
         else:
-            options.refuse_tools()
-            demands = Demands.of(tokenizer, checked, options)
-            if options.fit is not None:
-                raise InvalidRequestError(
-                    "fit shortens conversations; plain text and ids are never shortened.",
-                    parameter="fit",
-                    value=options.fit,
-                )
-            prompt = prompts.ids(token_ids) if text is None else prompts.text(text)
-        room = check_room(len(prompt.token_ids), checked.max_tokens, prompts.max_model_len)
-        if checked.min_tokens > room:
-            raise InvalidSamplingParamsError(
-                f"min_tokens={checked.min_tokens}, but the context has room for {room} tokens.",
-                parameter="min_tokens",
-                value=checked.min_tokens,
-            )
-        if checked.max_tokens is None and options.answer_limit is not None:
-            room = min(room, max(options.answer_limit, checked.min_tokens))
+            prompt = prompts.ids(token_ids)
+        room = _room_behind(prompt, checked, options, prompts.max_model_len)
         demands.check_room(room)
         prompt = dataclasses.replace(prompt, notices=(*prompt.notices, *demands.notices))
         stop_ids = frozenset(checked.stop_ids) if demands.grammar is None else frozenset()
@@ -219,6 +207,22 @@ def _answer_room(
     wanted = share if options.answer_limit is None else min(share, options.answer_limit)
     least = max(params.min_tokens, 1)
     return max(wanted, least), least
+
+
+def _room_behind(
+    prompt: Prompt, params: SamplingParams, options: RequestOptions, max_model_len: int
+) -> int:
+    """Tokens that an answer to a prompt may have."""
+    room = check_room(len(prompt.token_ids), params.max_tokens, max_model_len)
+    if params.min_tokens > room:
+        raise InvalidSamplingParamsError(
+            f"min_tokens={params.min_tokens}, but the context has room for {room} tokens.",
+            parameter="min_tokens",
+            value=params.min_tokens,
+        )
+    if params.max_tokens is None and options.answer_limit is not None:
+        return min(room, max(options.answer_limit, params.min_tokens))
+    return room
 
 
 def _check_ids(params: SamplingParams, n_vocab: int) -> None:

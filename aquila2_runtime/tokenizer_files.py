@@ -7,6 +7,7 @@ compared with what is known, never run.
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -101,6 +102,7 @@ def _from_tokenizer_json(directory: Path) -> VocabularyFiles:
     )
 
 
+_MARK: Final = re.compile(r"<.*>|\[.*\]", re.DOTALL)
 _PLAIN: Final[dict[str, tuple[object, ...]]] = {
     "dropout": (None, 0),
     "continuing_subword_prefix": (None, ""),
@@ -123,15 +125,29 @@ def _from_vocab_and_merges(directory: Path) -> VocabularyFiles:
         _refuse("it is not UTF-8", "merges.txt")
     if lines[0].startswith("#version"):
         del lines[0]
+    vocab = _vocab(read_json(directory / "vocab.json"), "vocab.json")
+    merges = _pairs([line.rstrip("\r") for line in lines if line.strip("\r")], "merges.txt")
+    added = read_added_tokens(directory)
+    _check_whole(vocab, merges, added)
     config = directory / "tokenizer_config.json"
     if config.exists() and read_json(config).get("add_prefix_space") not in (None, False):
         _refuse("add_prefix_space is on, so text would not come back as it was", config.name)
-    return VocabularyFiles(
-        source="vocab.json",
-        vocab=_vocab(read_json(directory / "vocab.json"), "vocab.json"),
-        merges=_pairs([line.rstrip("\r") for line in lines if line.strip("\r")], "merges.txt"),
-        added=read_added_tokens(directory),
-    )
+    return VocabularyFiles(source="vocab.json", vocab=vocab, merges=merges, added=added)
+
+
+def _check_whole(
+    vocab: dict[str, int], merges: list[tuple[str, str]], added: dict[str, int]
+) -> None:
+    """Every token of several bytes must be what some merge makes, unless it is a mark.
+
+    A list of merges that was cut off at a line's end is a list of merges, and would silently spell
+    text in other tokens than the model knows.
+    """
+    known = {left + right for left, right in merges} | added.keys()
+    longer = [token for token in vocab if len(token) > 1]
+    lost = [token for token in longer if token not in known and not _MARK.fullmatch(token)]
+    if lost:
+        _refuse(f"it lacks merges: none makes {lost[0]!r:.40} ({len(lost)} such)", "merges.txt")
 
 
 def _split(pre_tokenizer: object) -> str:

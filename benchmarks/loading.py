@@ -3,7 +3,8 @@
 ``python -m benchmarks.loading [--form none|nf4|int8] [--device cpu|cuda] [--sizes 0.25,1,2]``
 prints, for each size in GB of bf16 files, the largest shard, the bytes of the loaded weights, the
 peak of the process's own memory above what it had before (pages mapped from files are not its
-own), the time, and the time a plain read of the files takes; imports are done before. The bars: a
+own), what of it is left (on CPU) when the engine has laid the weights out, the estimate, the time,
+and the time a plain read of the files takes; imports are done before. The bars: a
 peak of at most 1.3 times the largest shard and the final size together, and 60 % of the disk's
 rate. The 34B in NF4 is extrapolated: the work from the largest, the peak by the line through all
 of them. ``--json FILE`` keeps the figures.
@@ -27,6 +28,8 @@ import torch
 
 from aquila2_runtime.checkpoint.config import parse_config, read_config
 from aquila2_runtime.checkpoint.memory import estimate_memory
+from aquila2_runtime.engine.decoder import Decoder
+from aquila2_runtime.engine.faults import empty_device_cache
 from benchmarks.models import Shape, sharded
 
 # Near the 34B's proportions (four times as wide inside, an eighth of the heads for keys).
@@ -37,6 +40,8 @@ SHAPES = {
 }
 TINY = Shape(hidden=64, layers=1, heads=1, inner=128, vocab=1_024)
 SHARDS = 5
+# Of the engine's table of rotations, which is no weight.
+_POSITIONS = 128
 PEAK = 1.3
 RATE = 0.6
 _34B = parse_config(
@@ -53,7 +58,8 @@ def measure(path: Path, form: str, device: str) -> dict[str, Any]:
     """Load a checkpoint in this process; what it took."""
     # Whatever is imported on the way, and whatever a first load sets up, is not the checkpoint's.
     with tempfile.TemporaryDirectory() as folder:
-        _load(sharded(TINY, Path(folder), 2), form, device)
+        tiny = sharded(TINY, Path(folder), 2)
+        Decoder(_load(tiny, form, device), read_config(tiny), _POSITIONS)
     before, peak, done = _own_memory(), [0], threading.Event()
 
     def watch() -> None:
@@ -67,13 +73,22 @@ def measure(path: Path, form: str, device: str) -> dict[str, Any]:
     seconds, cpu = time.perf_counter() - started, time.process_time() - worked
     done.set()
     watcher.join()
-    final = sum(p.numel() * p.element_size() for p in model.parameters())
+    final = _held(model)
     quantization = None if form == "none" else form
-    estimate = estimate_memory(read_config(path), dtype="bfloat16", quantization=quantization)
+    config = read_config(path)
+    estimate = estimate_memory(config, dtype="bfloat16", quantization=quantization)
+    used = None
+    if device == "cpu":
+        decoder = Decoder(model, config, _POSITIONS)
+        del model
+        empty_device_cache()
+        used = _own_memory() - before
+        del decoder
     return {
         "final": final,
         "estimate": estimate.weights,
         "peak": max(peak[0] - before, 0),
+        "used": used,
         "seconds": seconds,
         "cpu": cpu,
     }
@@ -89,6 +104,20 @@ def _load(path: Path, form: str, device: str) -> Any:
         device=torch.device(device),
         quantization=None if form == "none" else form,
     )
+
+
+def _held(model: torch.nn.Module) -> int:
+    """Bytes of a model's weights, with the scales and codes of those that are packed."""
+    held = 0
+    for parameter in model.parameters():
+        held += parameter.nbytes
+        if (scales := getattr(parameter, "SCB", None)) is not None:
+            held += scales.nbytes
+        state = getattr(parameter, "quant_state", None)
+        while state is not None:
+            held += state.absmax.nbytes + state.code.nbytes
+            state = state.state2
+    return held
 
 
 def _own_memory() -> int:
@@ -161,7 +190,8 @@ def main() -> int:
             print(
                 f"{found['size'] / _GB:6.2f} GB  shard {found['shard'] / _GB:5.2f}  "
                 f"loaded {found['final'] / _GB:5.2f}  peak {found['peak'] / _GB:5.2f} "
-                f"(bar {PEAK * held / _GB:5.2f})  {found['seconds']:6.2f} s "
+                f"(bar {PEAK * held / _GB:5.2f})  used {(found['used'] or 0) / _GB:5.2f} "
+                f"(estimate {found['estimate'] / _GB:5.2f})  {found['seconds']:6.2f} s "
                 f"({found['cpu']:.2f} of a core), "
                 f"plain read {found['disk']:5.2f} s ({share:.0%})",
                 flush=True,
@@ -180,7 +210,7 @@ def extrapolate(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The 34B from several sizes: its own weights from its shape, the rest from what was seen."""
     largest = rows[-1]
     final = estimate_memory(_34B, dtype="bfloat16", quantization="nf4").weights
-    # transformers keeps the scales packed; they are widened when projections are joined.
+    # transformers keeps the scales packed; the engine widens them when it joins projections.
     final *= sum(row["final"] for row in rows) / sum(row["estimate"] for row in rows)
     xs, ys = [row["final"] for row in rows], [row["peak"] for row in rows]
     mean_x, mean_y = statistics.fmean(xs), statistics.fmean(ys)

@@ -8,17 +8,15 @@ only when all of it is there and verified.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from aquila2_runtime.checkpoint.appearing import appearing, check_free
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
 from aquila2_runtime.checkpoint.prequantized import require_bitsandbytes
 from aquila2_runtime.checkpoint.rewriting import Rewriter, Weight
@@ -100,8 +98,9 @@ def convert_checkpoint(
         require_bitsandbytes(quantization)
     files = verify_weights(source, config, allow_pickle=allow_pickle)
     chosen = _dtype(dtype, config)
-    if destination.exists() or destination.is_symlink():
-        _refuse("destination", destination, f"{destination} exists", "Name a new directory.")
+    _check_destination(source, destination)
+    if shard_bytes < 1:
+        _refuse("shard_bytes", shard_bytes, f"shard_bytes={shard_bytes} holds nothing", "")
     rewriter = Rewriter(files, config, chosen, quantization)
     weights = rewriter.weights()
     total = sum(weight.written_bytes for weight in weights)
@@ -111,7 +110,7 @@ def convert_checkpoint(
         if _COPIED.fullmatch(file.name) and file.is_file() and file.stat().st_size <= _MAX_COPIED
     ]
     _check_room(destination, total + sum(file.stat().st_size for file in copied))
-    with _appearing(destination) as partial:
+    with appearing(destination) as partial:
         names = _write_weights(rewriter, weights, partial, shard_bytes, progress)
         for file in copied:
             shutil.copyfile(file, partial / file.name)
@@ -130,22 +129,10 @@ def _check_source(source: Path, config: ModelConfig) -> None:
         )
 
 
-@contextlib.contextmanager
-def _appearing(destination: Path) -> Iterator[Path]:
-    """A folder beside the destination that gets its name when all went well, and else goes."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(
-        tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent)
-    )
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if destination.exists():
-            _refuse("destination", destination, f"{destination} appeared meanwhile", "")
-        partial.rename(destination)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+def _check_destination(source: Path, destination: Path) -> None:
+    check_free(destination)
+    if destination.absolute().is_relative_to(source.absolute()):
+        _refuse("destination", destination, f"{destination} lies in the source", "Name another.")
 
 
 def _dtype(asked: str, config: ModelConfig) -> str:

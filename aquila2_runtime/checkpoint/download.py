@@ -17,11 +17,14 @@ from typing import Final
 from aquila2_runtime.checkpoint.hub_cache import (
     COMMIT,
     absent,
+    bytes_missing,
     cache_folder,
     cached,
     check_room,
     check_sizes,
+    make_private,
     remember,
+    unfinished,
 )
 from aquila2_runtime.checkpoint.hub_files import Fetched, Progress, choose_files
 from aquila2_runtime.checkpoint.tally import Reporter, bar_class
@@ -82,9 +85,13 @@ def fetch_huggingface(
         chosen = choose_files(listed, allow_pickle=allow_pickle, repository=repository)
         files = [listed[name] for name in chosen]
         missing = absent(folder, commit, files)
-        check_room(folder, missing)
+        check_room(folder, bytes_missing(folder, missing))
+        make_private(cache_dir)
+        if missing:
+            unfinished(folder, commit).begin()
         path = _snapshot(repository, commit, cache_dir, files, missing, reporter)
         check_sizes(path, files, repository)
+        unfinished(folder, commit).end()
         remember(folder, wanted, commit)
         return Fetched(path, commit)
     except CheckpointError:
@@ -144,8 +151,6 @@ def _snapshot(
     from huggingface_hub import hf_hub_url, snapshot_download
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined, unused-ignore]
 
-    if cache_dir is not None:
-        Path(cache_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     reporter.total = sum(file.size for file in files)
     reporter.add(reporter.total - sum(file.size for file in missing))
     # Where a mirror states no hash, the client fetches the file itself.

@@ -1,7 +1,7 @@
 """Feed: a checkpoint's tensors in the form in which transformers is to read them. No model here.
 
-A model in main memory gets copies, not views of the mapped files. NF4 is packed here for it, while
-it is read, so that transformers finds what it would find in a directory that was saved packed.
+A model in main memory gets copies, not views of the mapped files. Weights are packed here for it,
+while they are read: transformers finds what it would find in a directory that was saved packed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from aquila2_runtime.checkpoint.expected import FLOATS, projections
-from aquila2_runtime.checkpoint.nf4_packing import packing_sources
+from aquila2_runtime.checkpoint.packer import PACKERS, packing_sources
 from aquila2_runtime.checkpoint.sources import OwnSource, Source, open_sources
 from aquila2_runtime.errors import WeightsError
 
@@ -70,8 +70,9 @@ def feed(
 
     if on_cpu or stored:
         sources = {name: own(name, source) for name, source in sources.items()}
-    if packed and on_cpu and settings.load_in_4bit:
-        return packing_sources(sources, packed, dtype, watch), True
+    if packed and on_cpu:
+        packer = PACKERS["nf4" if settings.load_in_4bit else "int8"]
+        return packing_sources(sources, packed, packer, dtype, watch), True
     return sources, stored
 
 

@@ -80,7 +80,9 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
     except OSError as problem:
         _fail(path, f"cannot be read ({type(problem).__name__})")
     header = parse_json_object(data, name=f"the header of {path.name}", error=WeightsError)
-    header.pop("__metadata__", None)
+    notes = header.pop("__metadata__", None) or {}
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        _fail(path, "has __metadata__ that is no mapping of texts to texts")
     spans: list[tuple[int, int, str]] = []
     tensors: dict[str, TensorInfo] = {}
     for name, entry in header.items():

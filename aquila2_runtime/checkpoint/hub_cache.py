@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from aquila2_runtime.checkpoint.hub_files import Fetched, weights_complete
+from aquila2_runtime.checkpoint.hub_files import Fetched, looks_whole
 from aquila2_runtime.checkpoint.transfer import RemoteFile, partial_path
+from aquila2_runtime.checkpoint.unfinished import Unfinished
 from aquila2_runtime.errors import DownloadError
 
-_TOKENIZERS: Final = ("tokenizer.json", "vocab.json", "tokenizer.model")
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
@@ -31,6 +31,12 @@ def cache_folder(repository: str, cache_dir: str | None) -> Path:
     return root / ("models--" + repository.replace("/", "--"))
 
 
+def make_private(cache_dir: str | None) -> None:
+    """Make a cache directory that was named and is not there yet; only its owner may read it."""
+    if cache_dir is not None:
+        Path(cache_dir).expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def cached(folder: Path, revision: str) -> Fetched | None:
     """A whole copy of a revision, or None."""
     commit = revision
@@ -40,11 +46,14 @@ def cached(folder: Path, revision: str) -> Fetched | None:
         except (OSError, UnicodeDecodeError):
             return None
     path = folder / "snapshots" / commit
-    if not COMMIT.fullmatch(commit) or not (path / "config.json").is_file():
+    if not COMMIT.fullmatch(commit) or unfinished(folder, commit).exists:
         return None
-    if not any((path / name).is_file() for name in _TOKENIZERS) or not weights_complete(path):
-        return None
-    return Fetched(path, commit)
+    return Fetched(path, commit) if looks_whole(path) else None
+
+
+def unfinished(folder: Path, commit: str) -> Unfinished:
+    """The note that a snapshot is being laid out."""
+    return Unfinished.of(folder.parent / ".locks", folder.name, commit)
 
 
 def remember(folder: Path, revision: str, commit: str) -> None:
@@ -66,18 +75,21 @@ def absent(folder: Path, commit: str, files: Sequence[RemoteFile]) -> list[Remot
     return [file for file in files if not (there / file.name).is_file()]
 
 
-def check_room(folder: Path, files: Sequence[RemoteFile], parameter: str = "cache_dir") -> None:
-    """Refuse what the disk cannot hold; what is there of a file already counts.
+def bytes_missing(folder: Path, files: Sequence[RemoteFile]) -> int:
+    """How much of some files is not on the disk; what is there of one already counts."""
+    return sum(file.size - _held(folder, file) for file in files)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse what the disk cannot hold.
 
     Args:
         folder: Where the files go.
-        files: Those to fetch.
-        parameter: The option that names another place.
+        needed: Bytes that are still to come.
 
     Raises:
         DownloadError: With the bytes needed and free.
     """
-    needed = sum(file.size - _held(folder, file) for file in files)
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -86,9 +98,9 @@ def check_room(folder: Path, files: Sequence[RemoteFile], parameter: str = "cach
         raise DownloadError(
             f"{needed} bytes ({needed / 2**30:.1f} GiB) are needed on the disk of the cache; "
             f"{free} ({free / 2**30:.1f} GiB) are free.",
-            parameter=parameter,
+            parameter="cache_dir",
             value=str(folder.parent),
-            hint=f"Free some space, or pass {parameter} on another disk.",
+            hint="Free some space, or pass cache_dir on another disk.",
         )
 
 

@@ -20,6 +20,8 @@ _SAFE: Final = re.compile(
 _PICKLED: Final = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json")
 _INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _MAX_INDEX_BYTES: Final = 64 << 20
+# Any one of these sets is a tokenizer.
+_TOKENIZERS: Final = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,8 +72,16 @@ def choose_files(names: Iterable[str], *, allow_pickle: bool, repository: str) -
     return small + pickled
 
 
-def weights_complete(path: Path) -> bool:
-    """Whether a directory holds a whole set of weights, judged by names alone."""
+def looks_whole(path: Path) -> bool:
+    """Whether a directory holds a whole checkpoint, judged by names alone."""
+    if not (path / "config.json").is_file():
+        return False
+    if not any(all((path / name).is_file() for name in names) for names in _TOKENIZERS):
+        return False
+    return _weights_complete(path)
+
+
+def _weights_complete(path: Path) -> bool:
     for name in _INDEXES:
         if (path / name).is_file():
             index = read_json_object(path / name, max_bytes=_MAX_INDEX_BYTES, error=WeightsError)

@@ -134,6 +134,52 @@ def estimate_memory(
     """
     item = _item_bytes("dtype", dtype, _ITEM_BYTES)
     kv_item = _item_bytes("kv_cache_dtype", kv_dtype or dtype, _KV_BYTES)
+    length = max_model_len or config.max_position
+    # A prompt's chunk brings its context together, layer by layer; 8 bits pass through fp32.
+    head = config.num_kv_heads * config.head_dim
+    gathered = head * (2 * max(item, kv_item) if kv_item > 1 else 2 * item + 5)
+    step = _Step(config, item, rows)
+    return MemoryEstimate(
+        weights=_weight_bytes(config, item, quantization),
+        weights_label=quantization or dtype,
+        kv_per_token=kv_token_bytes(config, kv_item),
+        kv_dtype=kv_dtype or dtype,
+        kv_tokens=kv_tokens if kv_tokens is not None else length,
+        workspace=step_tokens * step.wide + length * gathered + step.logits * _LOGIT_BYTES,
+        context=config.max_position,
+        length=length,
+        gathered=gathered,
+        graphs=graphs * _GRAPH_BYTES + step.captured if graphs else 0,
+        copy=config.linear_parameters * item if nf4_copy else 0,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Step:
+    """What a step makes on the way, of a checkpoint whose numbers take ``item`` bytes."""
+
+    config: ModelConfig
+    item: int
+    rows: int
+
+    @property
+    def wide(self) -> int:
+        """Bytes of a token: the residual, its norm, fused q/k/v and gate/up."""
+        config = self.config
+        return (4 * config.hidden_size + 3 * config.intermediate_size) * max(self.item, 4)
+
+    @property
+    def logits(self) -> int:
+        """Numbers, of all rows."""
+        return self.rows * self.config.vocab_size
+
+    @property
+    def captured(self) -> int:
+        """Bytes that captured steps keep, however many there are."""
+        return _MATRIX_BYTES + self.rows * self.wide + self.logits * _CAPTURED_LOGIT_BYTES
+
+
+def _weight_bytes(config: ModelConfig, item: int, quantization: str | None) -> int:
     packed = {None: float(item), "nf4": _NF4_BYTES, "int8": _INT8_BYTES}
     if quantization not in packed:
         raise InvalidLoadOptionError(
@@ -142,27 +188,7 @@ def estimate_memory(
             value=quantization,
         )
     plain = config.num_parameters - config.linear_parameters
-    length = max_model_len or config.max_position
-    # A step holds the residual, its norm, fused q/k/v and gate/up, each token wide. A prompt's
-    # chunk brings its context together, layer by layer; 8 bits pass through fp32 on the way.
-    wide = (4 * config.hidden_size + 3 * config.intermediate_size) * max(item, 4)
-    head = config.num_kv_heads * config.head_dim
-    gathered = head * (2 * max(item, kv_item) if kv_item > 1 else 2 * item + 5)
-    logits = rows * config.vocab_size
-    captured = _MATRIX_BYTES + rows * wide + logits * _CAPTURED_LOGIT_BYTES
-    return MemoryEstimate(
-        weights=int(config.linear_parameters * packed[quantization]) + plain * item,
-        weights_label=quantization or dtype,
-        kv_per_token=kv_token_bytes(config, kv_item),
-        kv_dtype=kv_dtype or dtype,
-        kv_tokens=kv_tokens if kv_tokens is not None else length,
-        workspace=step_tokens * wide + length * gathered + logits * _LOGIT_BYTES,
-        context=config.max_position,
-        length=length,
-        gathered=gathered,
-        graphs=graphs * _GRAPH_BYTES + captured if graphs else 0,
-        copy=config.linear_parameters * item if nf4_copy else 0,
-    )
+    return int(config.linear_parameters * packed[quantization]) + plain * item
 
 
 def kv_token_bytes(config: ModelConfig, item: int) -> int:
@@ -190,8 +216,20 @@ def check_fits(
         InsufficientMemoryError: With the table and the largest context that would fit.
     """
     free = [available] if isinstance(available, int) else list(available)
-    if len(free) == 1 and estimate.total <= free[0]:
-        return
+    if len(free) > 1 or estimate.total > free[0]:
+        raise does_not_fit(estimate, free, ways)
+
+
+def does_not_fit(
+    estimate: MemoryEstimate, free: Sequence[int], ways: Sequence[str] = ()
+) -> InsufficientMemoryError:
+    """Return the error for what cannot fit, with the table and the largest context that would.
+
+    Args:
+        estimate: What is needed.
+        free: Bytes that each device has free.
+        ways: Other ways to load it that would fit, for the hint.
+    """
     fits = estimate.largest_context(free[0]) if len(free) == 1 else 0
     hints = [f"Load with max_model_len={fits} or less."] if fits else []
     if ways:
@@ -203,7 +241,7 @@ def check_fits(
     elif not fits:
         hints.append("The weights alone do not fit: use a larger device or a smaller checkpoint.")
     told = " and ".join(map(_size, free))
-    raise InsufficientMemoryError(
+    return InsufficientMemoryError(
         f"The model needs {_size(estimate.total)}; {told} are free.\n{estimate.table()}\n",
         parameter="max_model_len" if fits else "model",
         value=estimate.kv_tokens if fits else None,

@@ -2,27 +2,23 @@
 
 bitsandbytes goes over the whole weight with one operation after the other, most of the time looking
 numbers up one by one. Here a stretch that fits the processor's cache goes through all of them, and
-a code is the number of bounds that a value exceeds, counted for many values at once: four to five
-times as fast on one core.
+a code comes out of small tables: more than ten times as fast on one core.
 """
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
 
 from aquila2_runtime.checkpoint.prequantized import BLOCK, NESTED_BLOCK, STATE, STATE_BYTES
-from aquila2_runtime.checkpoint.sources import cannot_hold, is_finite
-
-if TYPE_CHECKING:
-    from aquila2_runtime.checkpoint.sources import PackedSource, Source, Watch
 
 # Numbers that go through all operations together; whole blocks.
 _STRETCH: Final = 1 << 17
+# Cells from 0 to 1: the codes' bounds are at least 1/13 apart.
+_CELLS: Final = 16
 # bitsandbytes' own: what a block of zeros is divided by.
 _TINY: Final = 1e-38
 
@@ -56,7 +52,7 @@ def pack_nf4(weight: torch.Tensor) -> dict[str, torch.Tensor]:
         packed, state = bnb.quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4")
         scales: torch.Tensor = state.absmax
     else:
-        packed, scales = _pack(weight.detach().reshape(-1), ((code[:-1] + code[1:]) / 2).tolist())
+        packed, scales = _pack(weight.detach().reshape(-1), _Codes(code))
     offset = scales.mean()
     nested_scales, nested = bnb.quantize_blockwise(scales - offset, blocksize=NESTED_BLOCK)
     described = {
@@ -79,107 +75,72 @@ def pack_nf4(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def packing_sources(
-    sources: Mapping[str, Source | PackedSource],
-    weights: Collection[str],
-    dtype: torch.dtype,
-    watch: Watch,
-) -> dict[str, Source | PackedSource | PartSource]:
-    """Replace weights by the tensors they are packed into.
+class _Codes:
+    """The codes of scaled numbers, found by tables: how many of the bounds each one exceeds.
+
+    The range from -1 to 1 is cut into cells so narrow that none has two bounds in it. A number's
+    cell never grows smaller when the number grows, however it was rounded on the way: so it exceeds
+    all bounds of lower cells and none of higher ones, and is compared with that of its own.
 
     Args:
-        sources: By name.
-        weights: Names of those to pack.
-        dtype: Type they are rounded to first, as transformers does.
-        watch: Told what goes wrong.
-    """
-    packed: dict[str, Source | PackedSource | PartSource] = {}
-    for name, source in sources.items():
-        if name not in weights:
-            packed[name] = source
-            continue
-        whole, module = PackingSource(name, source, dtype, watch), name.removesuffix(".weight")
-        packed |= {f"{module}.{part}": PartSource(whole, part) for part in PARTS}
-    return packed
-
-
-class PackingSource:
-    """A weight that is packed when the first of its tensors is asked for.
-
-    Args:
-        name: The weight's.
-        source: Gives its values.
-        dtype: Type they are rounded to first.
-        watch: Told what goes wrong.
+        code: The numbers that the codes stand for, ascending.
     """
 
-    def __init__(
-        self, name: str, source: Source | PackedSource, dtype: torch.dtype, watch: Watch
-    ) -> None:
-        self.names = source.names
-        self._name = name
-        self._source = source
-        self._dtype = dtype
-        self._watch = watch
-        self._lock = threading.Lock()
-        self._parts: dict[str, torch.Tensor] | None = None
+    def __init__(self, code: torch.Tensor) -> None:
+        bounds = (code[:-1] + code[1:]) / 2
+        cells = torch.empty(len(bounds), dtype=torch.int32)
+        self._find_cells(bounds, torch.empty_like(bounds), cells)
+        places = torch.arange(2 * _CELLS + 2)
+        self._bounds = torch.full((len(places),), torch.inf)
+        self._bounds[cells.long()] = bounds
+        below = (cells < places[:, None]).sum(dim=1)
+        # By cell, and by whether its bound is exceeded.
+        self._codes = torch.stack([below, below + 1], dim=1).view(-1).to(torch.uint8)
 
-    def take(self, part: str) -> torch.Tensor:
-        """Give one of the tensors and keep it no longer; transformers asks for each once."""
-        with self._lock:
-            if self._parts is None:
-                self._parts = pack_nf4(self._rounded())
-            return self._parts.pop(part)
+    def find(self, values: torch.Tensor, work: _Work, out: torch.Tensor) -> None:
+        """Write the codes of numbers from -1 to 1."""
+        wide, cells, above = (part[: len(values)] for part in (work.wide, work.cells, work.above))
+        self._find_cells(values, wide, cells)
+        torch.index_select(self._bounds, 0, cells, out=wide)
+        # Into a float: torch compares several times as fast as into a bool.
+        torch.gt(values, wide, out=wide)
+        above.copy_(wide).add_(cells, alpha=2)
+        torch.index_select(self._codes, 0, above, out=out)
 
-    def _rounded(self) -> torch.Tensor:
-        rounded: torch.Tensor = self._source[...].to(self._dtype)
-        if not is_finite(rounded):
-            self._watch.failure = self._watch.failure or cannot_hold(self._name, self._dtype)
-            raise self._watch.failure
-        return rounded
-
-
-class PartSource:
-    """One of a weight's tensors: all that transformers asks of it."""
-
-    def __init__(self, weight: PackingSource, part: str) -> None:
-        # The file's own tensors are counted once, with the first part.
-        self.names = weight.names if part == "weight" else ()
-        self._weight = weight
-        self._part = part
-
-    def get_dtype(self) -> str:
-        """The type as safetensors spells it."""
-        return PARTS[self._part]
-
-    def __getitem__(self, index: object) -> torch.Tensor:
-        whole: torch.Tensor = self._weight.take(self._part)[index]  # type: ignore[index]
-        return whole
+    @staticmethod
+    def _find_cells(values: torch.Tensor, wide: torch.Tensor, out: torch.Tensor) -> None:
+        torch.mul(values, _CELLS, out=wide).add_(_CELLS)
+        out.copy_(wide)
 
 
-def _pack(flat: torch.Tensor, bounds: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+class _Work:
+    """Room for one stretch, used again for the next."""
+
+    def __init__(self, size: int) -> None:
+        self.values, self.wide = torch.empty(size), torch.empty(size)
+        self.cells, self.above = (torch.empty(size, dtype=torch.int32) for _ in range(2))
+        self.codes = torch.empty(size, dtype=torch.uint8)
+
+
+def _pack(flat: torch.Tensor, codes: _Codes) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes, two in a byte with the first one high, and the scale of every block."""
     count = flat.numel()
     packed = torch.empty(count // 2, dtype=torch.uint8)
     scales = torch.empty(count // BLOCK)
     size = min(count, _STRETCH)
-    wide, magnitudes = torch.empty(size), torch.empty(size)
-    codes, above = torch.empty(size, dtype=torch.uint8), torch.empty(size, dtype=torch.bool)
+    work = _Work(size)
     for start in range(0, count, size):
         stop = min(start + size, count)
-        length = stop - start
-        values, code, mask = wide[:length], codes[:length], above[:length]
+        values, wide, found = (
+            part[: stop - start] for part in (work.values, work.wide, work.codes)
+        )
         values.copy_(flat[start:stop])
         own = scales[start // BLOCK : stop // BLOCK]
-        torch.abs(values, out=magnitudes[:length])
-        torch.amax(magnitudes[:length].view(-1, BLOCK), dim=1, out=own)
+        torch.abs(values, out=wide)
+        torch.amax(wide.view(-1, BLOCK), dim=1, out=own)
         values.view(-1, BLOCK).mul_((1.0 / own.clamp(min=_TINY))[:, None])
-        torch.gt(values, bounds[0], out=mask)
-        code.copy_(mask.view(torch.uint8))
-        for bound in bounds[1:]:
-            torch.gt(values, bound, out=mask)
-            code.add_(mask.view(torch.uint8))
+        codes.find(values, work, found)
         # Two codes as one number of 16 bits; what is above the low byte falls off.
-        pairs = code.view(torch.int16)
+        pairs = found.view(torch.int16)
         packed[start // 2 : stop // 2] = ((pairs << 4) | (pairs >> 8)).to(torch.uint8)
     return packed[:, None], scales

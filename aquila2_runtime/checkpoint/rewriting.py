@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aquila2_runtime.checkpoint.expected import projections
 from aquila2_runtime.checkpoint.prequantized import (
@@ -130,6 +130,7 @@ class Rewriter:
         """
         import torch
 
+        from aquila2_runtime.checkpoint.packer import PACKERS
         from aquila2_runtime.checkpoint.sources import is_finite
 
         kind: torch.dtype = getattr(torch, self._dtype)
@@ -142,24 +143,6 @@ class Rewriter:
             )
         if self.form is None or name not in self._weights:
             return {name: converted}
-        return _packed(name, converted, self.form.method)
-
-
-def _packed(name: str, weight: torch.Tensor, method: str) -> dict[str, torch.Tensor]:
-    """A weight as bitsandbytes packs it when transformers loads it that way."""
-    import torch
-    from bitsandbytes import functional
-
-    from aquila2_runtime.checkpoint.nf4_packing import pack_nf4
-
-    module = name.removesuffix(".weight")
-    if method == "nf4":
-        return {f"{module}.{part}": tensor for part, tensor in pack_nf4(weight).items()}
-    bnb: Any = functional  # untyped
-    # bitsandbytes packs from float16, whatever it is given.
-    packed, scales, _ = bnb.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
-    return {
-        name: packed,
-        f"{module}.SCB": scales.reshape(-1),
-        f"{module}.weight_format": torch.zeros((), dtype=torch.uint8),  # by rows
-    }
+        module = name.removesuffix(".weight")
+        parts = PACKERS[self.form.method].pack(name, converted)
+        return {f"{module}.{part}": tensor for part, tensor in parts.items()}

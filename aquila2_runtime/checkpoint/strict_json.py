@@ -42,11 +42,14 @@ def read_json_object(path: Path, *, max_bytes: int, error: type[CheckpointError]
                 f"{name} has {size} bytes, more than the {max_bytes} such a file may have.",
                 parameter=name,
                 value=size,
+                hint="Fetch it again; it may be another file.",
             )
         data = path.read_bytes()
     except OSError as problem:
         raise error(
-            f"{name} cannot be read: {problem.strerror or type(problem).__name__}.", parameter=name
+            f"{name} cannot be read: {problem.strerror or type(problem).__name__}.",
+            parameter=name,
+            hint="Check its permissions and the disk.",
         ) from problem
     return parse_json_object(data, name=name, error=error)
 

@@ -141,6 +141,7 @@ def _load(
             _check_finite(model, files, dtype, updates)
             model.requires_grad_(False)
             _spare_kernel(model)
+            _break_cycles(model)
             model.eval()  # type: ignore[no-untyped-call, unused-ignore]
             return model
         failure = watch.failure
@@ -220,6 +221,18 @@ def _spare_kernel(model: torch.nn.Module) -> None:
         state = getattr(getattr(module, "weight", None), "quant_state", None)
         if state is not None and (state.shape[-1] % state.blocksize or state.shape[0] % 32):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
+def _break_cycles(model: torch.nn.Module) -> None:
+    """Have 4-bit weights forget the module they are in, which they need while they are packed.
+
+    The engine takes modules apart: what it drops must go at once, not when Python next looks for
+    cycles, which may be when the memory that is left has been given to the cache.
+    """
+    weights: list[Any] = list(model.parameters())
+    for weight in weights:
+        if getattr(weight, "module", None) is not None:
+            weight.module = None
 
 
 @contextlib.contextmanager

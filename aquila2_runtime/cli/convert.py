@@ -43,8 +43,7 @@ def convert(
         target = destination or out
         if target is None or None not in (destination, out):
             raise wrong("Name the new directory once: as the second argument, or by --out.")
-        progress = ProgressLine(quiet=quiet)
-        try:
+        with ProgressLine(quiet=quiet) as progress:
             found = resolve(
                 source,
                 source=hub,
@@ -62,6 +61,4 @@ def convert(
                 allow_pickle=pickle,
                 progress=progress,
             )
-        finally:
-            progress.end()
         say(str(made.path))

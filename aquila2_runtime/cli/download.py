@@ -24,8 +24,7 @@ def download(
 ) -> None:
     """Fetch the files a checkpoint needs, and print the directory they are in."""
     with reported(debug=debug):
-        progress = ProgressLine(quiet=quiet)
-        try:
+        with ProgressLine(quiet=quiet) as progress:
             found = resolve(
                 model,
                 source=source,
@@ -35,6 +34,4 @@ def download(
                 offline=offline or None,
                 progress=progress,
             )
-        finally:
-            progress.end()
         say(str(found.path))

@@ -63,7 +63,7 @@ def generate(
             constraint=options.constraint(json_schema, regex, choice),
         )
         asked = _asked(prompt, system, document or [], raw=raw)
-        with options.load(
+        loaded = options.load(
             model,
             quiet=quiet,
             quantization=quantization,
@@ -76,18 +76,13 @@ def generate(
             cache_dir=cache_dir,
             allow_pickle=pickle,
             offline=offline,
-        ) as runtime:
-            progress = ProgressLine(quiet=quiet)
-            request: dict[str, Any] = {"progress": progress}
-            if fit is not None:
-                request["fit"] = fit
-            try:
-                if as_json:
-                    _print_json(runtime, asked, params, request)
-                else:
-                    _print_text(runtime, asked, params, request, raw_output=raw_output)
-            finally:
-                progress.end()
+        )
+        with loaded as runtime, ProgressLine(quiet=quiet) as progress:
+            request: dict[str, Any] = {"progress": progress, "fit": fit}
+            if as_json:
+                _print_json(runtime, asked, params, request)
+            else:
+                _print_text(runtime, asked, params, request, raw_output=raw_output)
 
 
 def _asked(

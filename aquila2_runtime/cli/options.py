@@ -137,9 +137,6 @@ def devices(value: str) -> str | list[str]:
 
 def load(model: str, *, quiet: bool, **options: Any) -> Aquila2Runtime:
     """Load with progress on stderr; options that are None keep the runtime's own default."""
-    progress = ProgressLine(quiet=quiet)
     given = {name: value for name, value in options.items() if value is not None}
-    try:
+    with ProgressLine(quiet=quiet) as progress:
         return Aquila2Runtime.load(model, progress=progress, **given)
-    finally:
-        progress.end()

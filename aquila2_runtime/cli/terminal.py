@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any, Final
+from typing import Any, Final, Self
 
 # Strings (OSC, DCS, SOS, PM, APC) end with BEL or ST; no class holds an introducer, so that every
 # match is linear in the text.
@@ -90,7 +90,10 @@ def note(text: str) -> None:
 
 
 class ProgressLine:
-    """Shows on stderr what takes time: one moving line on a terminal, else a line a stage."""
+    """Shows on stderr what takes time: one moving line on a terminal, else a line a stage.
+
+    As a context it clears the moving line at its end.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -113,6 +116,14 @@ class ProgressLine:
         self._stage = stage
         if total and done >= total:
             self.end()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Clear the moving line."""
+        self.end()
 
     def end(self) -> None:
         """Clear the moving line."""

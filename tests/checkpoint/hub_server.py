@@ -30,7 +30,7 @@ class Fault:
         cut: Close the connection after so many bytes of the body.
         flip: Change the byte at this place of the file.
         grow: Send so many bytes more than there are.
-        delay: Wait so many seconds before each 4 KiB.
+        delay: Wait so many seconds before each 4 KiB, or before that status.
         whole: Ignore the range asked for.
         times: How often; None for always.
     """
@@ -54,8 +54,7 @@ class Hub:
         lies: Sizes listed wrongly, by file name.
         faults: What goes wrong with a file's contents, by file name; "*" is any file.
         hashes: Whether the listings state hashes, as the real hub's do.
-        stall_after: Stop sending contents, of all files together, after so many bytes.
-        stalled: Set when that point is reached.
+        stalled: Set when no more contents are sent, as ``stall`` asked.
         sent: Bytes of contents sent, by file name.
         requests: Method and path of every request.
         authorizations: Every Authorization header received, with the path.
@@ -68,13 +67,13 @@ class Hub:
         self.lies: dict[str, int] = {}
         self.faults: dict[str, Fault] = {}
         self.hashes = True
-        self.stall_after: int | None = None
         self.stalled = threading.Event()
         self.sent: dict[str, int] = {}
         self.requests: list[tuple[str, str]] = []
         self.authorizations: list[tuple[str, str]] = []
         self.endpoint = ""
         self.cdn = ""
+        self._stall_at: int | None = None
         self._lock = threading.Lock()
 
     def add(self, repository: str, files: dict[str, bytes]) -> str:
@@ -113,11 +112,17 @@ class Hub:
                 return found
         return Fault()
 
+    def stall(self, after: int | None) -> None:
+        """Send contents again; stop after so many bytes from now on, or never."""
+        with self._lock:
+            self._stall_at = None if after is None else sum(self.sent.values()) + after
+            self.stalled.clear()
+
     def may_send(self, name: str, count: int) -> int:
         """How many of these bytes go out before the server stalls."""
         with self._lock:
-            if self.stall_after is not None:
-                left = self.stall_after - sum(self.sent.values())
+            if self._stall_at is not None:
+                left = self._stall_at - sum(self.sent.values())
                 if left < count:
                     self.stalled.set()
                     count = max(left, 0)
@@ -259,6 +264,7 @@ def serve(hub: Hub) -> Iterator[Hub]:
         def _contents(self, name: str, headers: dict[str, str], body: bytes) -> None:
             fault = hub.fault(name)
             if fault.status is not None:
+                time.sleep(fault.delay)
                 self._head(fault.status, {"Content-Length": "0"})
                 return
             if fault.flip is not None:
@@ -266,15 +272,15 @@ def serve(hub: Hub) -> Iterator[Hub]:
                 changed[fault.flip] ^= 0x40
                 body = bytes(changed)
             body += b"\0" * fault.grow
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-            status, start = 200, 0
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+            status, start, end = 200, 0, len(body)
             if asked and not fault.whole:
                 status, start = 206, int(asked[1])
-                spans = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
-                headers = headers | spans
-            self._head(status, headers | {"Content-Length": str(len(body) - start)})
-            left = len(body) - start if fault.cut is None else fault.cut
-            for at in range(start, len(body), _CHUNK):
+                end = min(end, int(asked[2]) + 1) if asked[2] else end
+                headers = headers | {"Content-Range": f"bytes {start}-{end - 1}/{len(body)}"}
+            self._head(status, headers | {"Content-Length": str(end - start)})
+            left = end - start if fault.cut is None else fault.cut
+            for at in range(start, end, _CHUNK):
                 time.sleep(fault.delay)
                 piece = body[at : min(at + _CHUNK, at + left)]
                 self.wfile.write(piece[: hub.may_send(name, len(piece))])
@@ -313,8 +319,7 @@ def serve(hub: Hub) -> Iterator[Hub]:
     try:
         yield hub
     finally:
-        hub.stall_after = None
-        hub.stalled.clear()
+        hub.stall(None)
         server.shutdown()
         thread.join(10)
         server.server_close()

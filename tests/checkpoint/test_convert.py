@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +191,61 @@ def test_a_disk_too_small_is_said_with_the_bytes_needed(
     with pytest.raises(InvalidLoadOptionError, match=r"\d+ bytes .* 1000 ") as caught:
         convert_checkpoint(source, tmp_path / "new")
     assert caught.value.parameter == "destination"
+
+
+@pytest.mark.parametrize("name", ["file/new", "x" * 300, "source/new", "source"])
+def test_a_place_that_cannot_be_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    source = make_checkpoint(tmp_path / "source")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidLoadOptionError) as caught:
+        convert_checkpoint(source, tmp_path / name)
+    assert caught.value.parameter == "destination"
+    assert caught.value.hint
+    assert not leftovers(tmp_path)
+
+
+def test_a_disk_that_becomes_full_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> dict[str, bytes]:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(module, "write_shard", full)
+    with pytest.raises(InvalidLoadOptionError, match="became full") as caught:
+        convert_checkpoint(make_checkpoint(tmp_path / "source"), tmp_path / "new")
+    assert caught.value.parameter == "destination"
+    assert not leftovers(tmp_path)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from aquila2_runtime.checkpoint.convert import convert_checkpoint
+def die(stage, done, total):
+    if done:
+        os.kill(os.getpid(), signal.SIGKILL)
+convert_checkpoint(Path(sys.argv[1]), Path(sys.argv[2]), progress=die)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals and locks of Unix")
+def test_what_a_killed_conversion_leaves_is_cleared_away_by_the_next(tmp_path: Path) -> None:
+    source, target = make_checkpoint(tmp_path / "source", layout="bin-sharded"), tmp_path / "new"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(source), str(target)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(leftovers(tmp_path)) == 1
+    assert not target.exists()
+    with module.appearing(target) as living:
+        assert leftovers(tmp_path) == [living.name]
+        with pytest.raises(InvalidLoadOptionError, match="meanwhile"):
+            convert_checkpoint(source, target, progress=lambda *_: target.mkdir(exist_ok=True))
+        # That of a process that lives is left alone.
+        assert living.is_dir()
+        target.rmdir()
+    target.rmdir()
+    convert_checkpoint(source, target)
+    verify_weights(target, read_config(target), allow_pickle=False)
+    assert not leftovers(tmp_path)
 
 
 def test_progress_ends_at_all_of_it_and_its_error_stops_the_conversion(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from aquila2_runtime.errors import (
     ModelNotFoundError,
     WeightsError,
 )
-from tests.checkpoint.hub_server import Hub
+from tests.checkpoint.hub_server import Fault, Hub
 from tests.fixtures_checkpoint import make_checkpoint
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1", "localhost", "::1"])]
@@ -293,3 +293,23 @@ def test_modelscope_without_its_client_names_the_extra(tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError, match=r"aquila2\[modelscope\]"):
         fetch(tmp_path, "AquilaChat2-34B", source="modelscope")
     assert "modelscope" not in sys.modules
+
+
+def test_a_snapshot_that_was_being_laid_out_is_not_taken_for_whole(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """H5: by its commit no hub is asked, so what a killed process left must be known for it."""
+    files = files_of(tmp_path)
+    commit = hub.add("someone/model", files)
+    hub.hashes = False  # as some mirrors: the client then fetches into the snapshot itself
+    hub.faults["tokenizer_config.json"] = Fault(status=404, delay=0.3, times=None)
+    with pytest.raises(DownloadError):
+        fetch(tmp_path, revision=commit)
+    snapshot = tmp_path / "cache" / "models--someone--model" / "snapshots" / commit
+    assert {file.name for file in snapshot.iterdir()} == set(files) - {"tokenizer_config.json"}
+    with pytest.raises(ModelNotFoundError):
+        fetch(tmp_path, revision=commit, offline=True)
+    hub.faults.clear()
+    path = fetch(tmp_path, revision=commit).path
+    assert {file.name for file in path.iterdir()} == set(files)
+    assert fetch(tmp_path, revision=commit, offline=True).path == path

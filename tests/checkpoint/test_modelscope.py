@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +119,212 @@ def test_a_full_disk_is_said_before_anything_is_fetched(hub: Hub, tmp_path: Path
     assert hub.fetched() == set()
 
 
-def test_an_unknown_repository_is_a_download_error(hub: Hub, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="someone/model"):
+def test_a_repository_that_is_not_there_is_told_from_a_hub_that_fails(
+    hub: Hub, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelNotFoundError, match="someone/model") as caught:
         fetch(tmp_path)
+    assert not caught.value.retryable
+    hub.add("someone/model", files_of(tmp_path))
+    hub.failing["tree"] = 403
+    with pytest.raises(DownloadError, match="someone/model") as refused:
+        fetch(tmp_path)
+    assert refused.value.retryable
+    hub.failing.clear()
+
+
+class EndedByCaller(Exception):
+    """What a caller's own progress function raises."""
+
+
+def end_after(most: int) -> Callable[[str, int, int | None], None]:
+    """A progress function that ends a download."""
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        if done >= most:
+            raise EndedByCaller
+
+    return progress
+
+
+def test_what_progress_raises_ends_a_download_at_once(hub: Hub, tmp_path: Path) -> None:
+    """The client would take it for a broken connection, and try again for a minute."""
+    hub.add("someone/model", files_of(tmp_path, hidden_size=64, intermediate_size=128))
+    hub.faults["*"] = Fault(delay=0.01, times=None)
+    began = time.monotonic()
+    with pytest.raises(EndedByCaller):
+        fetch(tmp_path, progress=end_after(1))
+    assert time.monotonic() - began < 10
+
+
+def test_an_update_that_ended_halfway_is_not_taken_for_whole_offline(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """H5: what the rest needs is there, of one revision or the other."""
+    old = files_of(tmp_path)
+    hub.add("someone/model", old)
+    fetch(tmp_path)
+    new = {name: body.replace(b"\n", b" ") for name, body in old.items()}
+    changed = new[SHARD][:-1] + bytes([new[SHARD][-1] ^ 1])
+    hub.add("someone/model", new | {SHARD: changed})
+    hub.faults["tokenizer_config.json"] = Fault(status=404, times=None)
+    with pytest.raises(DownloadError):
+        fetch(tmp_path)
+    with pytest.raises(ModelNotFoundError, match="not whole"):
+        fetch(tmp_path, offline=True)
+    hub.faults.clear()
+    check_whole(fetch(tmp_path).path, new | {SHARD: changed})
+    check_whole(fetch(tmp_path, offline=True).path, new | {SHARD: changed})
+
+
+@pytest.mark.parametrize("absent", ["tokenizer", "merges.txt"])
+def test_a_copy_without_its_tokenizer_is_not_taken_for_whole_offline(
+    hub: Hub, tmp_path: Path, absent: str
+) -> None:
+    """What the client alone had begun to fetch has no note."""
+    hub.add("someone/model", files_of(tmp_path))
+    path = fetch(tmp_path).path
+    (path / "tokenizer.json").unlink(missing_ok=True)
+    names = ["vocab.json", "merges.txt"] if absent == "tokenizer" else [absent]
+    for name in names:
+        (path / name).unlink()
+    with pytest.raises(ModelNotFoundError, match="not whole"):
+        fetch(tmp_path, offline=True)
+
+
+def test_what_is_on_the_disk_already_needs_no_room(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = files_of(tmp_path)
+    hub.add("someone/model", files)
+    path = fetch(tmp_path).path
+    whole = path / SHARD
+    whole.with_name(SHARD + ".incomplete").write_bytes(whole.read_bytes()[:-10])
+    whole.unlink()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
+    check_whole(fetch(tmp_path).path, files)
+    whole.unlink()
+    with pytest.raises(DownloadError, match="bytes") as caught:
+        fetch(tmp_path)
+    assert caught.value.parameter == "cache_dir"
+
+
+class Downloads:
+    """Downloads in processes of their own, of which any may be killed.
+
+    Args:
+        hub: Where from.
+        log: A file for what the client says.
+        parallel: Whether large files come in parts, several at a time.
+    """
+
+    def __init__(self, hub: Hub, log: Path, *, parallel: bool = False) -> None:
+        parts = {"PARALLEL_THRESHOLD_MB": "1", "PARALLEL_WORKERS": "3", "PART_SIZE_MB": "1"}
+        chosen = parts if parallel else {}
+        self._log = log
+        with log.open("w") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.checkpoint.forked_downloads"],
+                env=os.environ | {f"MODELSCOPE_DOWNLOAD_{key}": chosen[key] for key in chosen},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
+
+    def start(self, cache: Path) -> int:
+        """Begin one; returns its process."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{cache}\n")
+        self._process.stdin.flush()
+        return int(self._line())
+
+    def end(self) -> tuple[int, Path]:
+        """Wait for the one that was begun; returns how its process ended, and the directory."""
+        status, _, path = self._line().partition(" ")
+        return int(status), Path(path.strip())
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self._log.read_text()
+        return line
+
+
+@pytest.fixture
+def downloads(hub: Hub, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Downloads]:
+    parallel = getattr(request, "param", False)
+    started = Downloads(hub, tmp_path / "client.log", parallel=parallel)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def large(hub: Hub, tmp_path: Path) -> dict[str, bytes]:
+    """A repository of some 6 MB, so that much of it is on disk whenever a process dies."""
+    made = files_of(tmp_path, hidden_size=256, intermediate_size=768, vocab_size=1024)
+    hub.add("someone/model", made)
+    return made
+
+
+def kill_one(hub: Hub, downloads: Downloads, cache: Path, chance: random.Random, most: int) -> None:
+    """Start a download and kill it after a random number of bytes."""
+    hub.stall(chance.randrange(most))
+    process = downloads.start(cache)
+    assert hub.stalled.wait(30)
+    time.sleep(chance.choice([0, 0, 0.01, 0.1]))
+    os.kill(process, signal.SIGKILL)
+    assert downloads.end()[0] == -signal.SIGKILL
+
+
+def run_killed(
+    hub: Hub, downloads: Downloads, files: dict[str, bytes], cache: Path, seed: int
+) -> None:
+    """Kill a download at a random byte, then let another one finish it."""
+    chance = random.Random(seed)
+    kill_one(hub, downloads, cache, chance, sum(map(len, files.values())))
+    with pytest.raises(ModelNotFoundError):
+        fetch(cache, cache_dir=cache, offline=True)
+    there = {name: on_disk(cache, name) for name in files}
+    before = dict(hub.sent)
+    hub.stall(None)
+    downloads.start(cache)
+    status, path = downloads.end()
+    assert status == 0
+    check_whole(path, files)
+    assert {file.name for file in path.iterdir()} == set(files)
+    verify_weights(path, read_config(path))
+    assert fetch(cache, cache_dir=cache, offline=True).path == path
+    for name, body in files.items():
+        again = hub.sent.get(name, 0) - before.get(name, 0)
+        # The server counts what it had begun to send to the process that died.
+        assert again <= len(body) - there[name] + (64 << 10), name
+
+
+def on_disk(cache: Path, name: str) -> int:
+    """How much of a file there is, whole or in parts."""
+    kinds = re.compile(re.escape(name) + r"(\.incomplete|_\d+_\d+)?")
+    there = [file for file in cache.rglob(f"{name}*") if kinds.fullmatch(file.name)]
+    return sum(file.stat().st_size for file in there)
+
+
+def test_a_killed_download_resumes_to_the_same_files(
+    hub: Hub, downloads: Downloads, large: dict[str, bytes], tmp_path: Path
+) -> None:
+    """H5: killed at a random byte; what is not whole is never taken for whole."""
+    for seed in range(3):
+        run_killed(hub, downloads, large, tmp_path / f"cache{seed}", seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("downloads", [False, True], indirect=True, ids=["whole", "parts"])
+def test_a_download_killed_at_thirty_random_bytes_always_resumes(
+    hub: Hub, downloads: Downloads, large: dict[str, bytes], tmp_path: Path
+) -> None:
+    for seed in range(100, 130):
+        run_killed(hub, downloads, large, tmp_path / f"cache{seed}", seed)

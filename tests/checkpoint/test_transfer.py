@@ -279,15 +279,13 @@ def run_killed(hub: Hub, files: dict[str, bytes], cache: Path, seed: int) -> Non
     chance = random.Random(seed)
     total = sum(map(len, files.values()))
     hub.sent.clear()
-    hub.stalled.clear()
-    hub.stall_after = chance.randrange(total)
+    hub.stall(chance.randrange(total))
     process = start_download(hub, cache)
     assert hub.stalled.wait(30), process.communicate(timeout=5)
     time.sleep(chance.choice([0, 0, 0.01, 0.1]))
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=10)
-    hub.stall_after = None
-    hub.stalled.clear()
+    hub.stall(None)
     sent_before = sum(hub.sent.values())
     with pytest.raises(ModelNotFoundError):
         resolve("someone/model", cache_dir=cache, offline=True)
@@ -331,15 +329,13 @@ def test_one_download_killed_again_and_again_gets_there(
     hub: Hub, large: dict[str, bytes], tmp_path: Path
 ) -> None:
     total = sum(map(len, large.values()))
-    for number in range(1, 3):
-        hub.stalled.clear()
-        hub.stall_after = number * total // 3
+    for _ in range(2):
+        hub.stall(total // 3)
         process = start_download(hub, tmp_path / "cache", COMMAND)
         assert hub.stalled.wait(30), process.communicate(timeout=5)
         process.kill()
         process.communicate(timeout=10)
-    hub.stall_after = None
-    hub.stalled.clear()
+    hub.stall(None)
     process = start_download(hub, tmp_path / "cache", COMMAND)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

@@ -232,6 +232,8 @@ def entry(
         ({"a": {**entry(0, 24), "dtype": ["F32"]}}, "type"),
         ({"a": {**entry(0, 24), "more": 1}}, "described"),
         ({"a": [0, 24]}, "described"),
+        ({"a": entry(0, 24), "__metadata__": 5}, "texts"),
+        ({"a": entry(0, 24), "__metadata__": {"format": {"pt": 1}}}, "texts"),
         ('{"a": 1, "a": 2}', "duplicate"),
         ('{"a": ' * 5000, "nested"),
         ("[]", "object"),

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +363,22 @@ def test_a_link_that_is_exchanged_while_it_is_read_is_found(
     with pytest.raises(WeightsError, match=r"00003-of-00003.*(exchanged|cannot be opened)"):
         load(path, progress=exchange)
     assert calls > when
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
+def test_a_projection_that_is_taken_out_is_freed_at_once(
+    tmp_path: Path, quantization: str | None
+) -> None:
+    """The engine lays weights out anew; both forms of all layers would not fit."""
+    if quantization is not None:
+        pytest.importorskip("bitsandbytes")
+    model = load(make_checkpoint(tmp_path), torch.bfloat16, quantization=quantization)
+    mlp = model.model.layers[0].mlp
+    weight = weakref.ref(mlp.up_proj.weight)
+    gc.collect()
+    gc.disable()
+    try:
+        del mlp.up_proj
+        assert weight() is None
+    finally:
+        gc.enable()

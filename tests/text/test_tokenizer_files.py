@@ -328,10 +328,20 @@ def test_a_vocabulary_without_every_byte_is_refused(copied: Path) -> None:
         for line in (copied / "merges.txt").read_text(encoding="utf-8").split("\n")[1:]
         if line
     ]
-    vocab["zzzz"] = vocab.pop("~")
+    vocab["[zzzz]"] = vocab.pop("~")
     write_layout(copied, vocab, merges)
     with pytest.raises(TokenizerError, match="lacks 1 of the 256 bytes"):
         load(copied)
+
+
+@pytest.mark.parametrize("kept", [1, 2, -1])
+def test_merges_that_were_cut_off_at_a_lines_end_are_refused(copied: Path, kept: int) -> None:
+    """L8: what is left is a list of merges, and would spell text in other tokens."""
+    lines = (copied / "merges.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    (copied / "merges.txt").write_text("\n".join(lines[:kept]) + "\n", encoding="utf-8")
+    with pytest.raises(TokenizerError, match="lacks merges") as caught:
+        load(copied)
+    assert caught.value.parameter == "merges.txt"
 
 
 def test_windows_line_ends_in_merges_are_read(small_directory: Path, copied: Path) -> None:
