@@ -1,8 +1,8 @@
 """Owns steps taken through weights as NF4 would round them; it does not know when they are taken.
 
-NF4 (Dettmers et al., 2023, arXiv:2305.14314) divides every 64 consecutive numbers of a weight by the
-largest of them and keeps the nearest of 16 levels. The second rounding, of the scales, is left out:
-it moves a weight by under half a percent.
+NF4 (Dettmers et al., 2023, arXiv:2305.14314) divides every 64 consecutive numbers of a weight by
+the largest of them and keeps the nearest of 16 levels. The second rounding, of the scales, is left
+out: it moves a weight by under half a percent.
 """
 
 from __future__ import annotations
