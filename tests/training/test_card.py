@@ -24,7 +24,7 @@ def _scores() -> list[dict[str, object]]:
 
 
 def test_every_measurement_stands_in_its_row() -> None:
-    text = cards.card(TEXT, _scores(), 81.26)
+    text = cards.card(TEXT, _scores(), 81.26, "  user: Hello\n\n")
     for score in _scores():
         if score["name"] in cards.ROWS:
             cells = f"{score['right']:.2f} | {score['tokens']}"
@@ -32,6 +32,7 @@ def test_every_measurement_stands_in_its_row() -> None:
             [line] = [each for each in text.splitlines() if each.startswith(f"| {shown} |")]
             assert cells in line
     assert "81.3 million tokens" in text
+    assert "  user: Hello\n```" in text
     assert "$" not in text
 
 
@@ -43,4 +44,4 @@ def test_the_rows_are_measurements_that_are_made() -> None:
 
 def test_a_missing_measurement_is_an_error() -> None:
     with pytest.raises(KeyError):
-        cards.card(TEXT, _scores()[2:], 81.26)
+        cards.card(TEXT, _scores()[2:], 81.26, "")

@@ -69,13 +69,14 @@ def _needles(scores: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
-def card(text: str, scores: Sequence[Score], tokens: float) -> str:
+def card(text: str, scores: Sequence[Score], tokens: float, talks: str) -> str:
     """Fills in the text.
 
     Args:
         text: What stands in `card.md`.
         scores: What `evaluate --json` printed, both languages.
         tokens: Millions of tokens trained on, in all runs.
+        talks: What `transcripts` printed.
 
     Raises:
         KeyError: A measurement, or a name in the text, is missing.
@@ -97,6 +98,7 @@ def card(text: str, scores: Sequence[Score], tokens: float) -> str:
         worst=f"{worst['stopped']:.2f}",
         worst_name=f"{worst['name']}, {'English' if worst['lang'] == 'en' else 'Chinese'}",
         tokens=f"{tokens:.1f}",
+        talks=talks.strip("\n"),
         document_tokens=first["en"]["tokens"],
     )
 
@@ -106,10 +108,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scores", type=Path, nargs="+", help="what evaluate --json printed")
     parser.add_argument("--tokens", type=float, required=True, help="millions trained on, in all")
+    parser.add_argument("--talks", type=Path, required=True, help="what transcripts printed")
     parser.add_argument("--out", type=Path, default=Path("aquila2_runtime/demo/README.md"))
     args = parser.parse_args()
     text = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
-    args.out.write_text(card(text, read(args.scores), args.tokens), encoding="utf-8")
+    talks = args.talks.read_text(encoding="utf-8")
+    args.out.write_text(card(text, read(args.scores), args.tokens, talks), encoding="utf-8")
 
 
 if __name__ == "__main__":
