@@ -33,7 +33,7 @@ def _reading(unknown: float) -> Maker:
 
 
 MAKERS: dict[str, Maker] = {
-    "reading": _reading(0.2),
+    "reading": _reading(0.25),
     "easy reading": _reading(0.07),
     "brief": lambda w, _: brief(w),
     "refining": lambda w, n: refining(w, _facts(w, n - 100)),

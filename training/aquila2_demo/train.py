@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .corpus import MAKERS
 from .export import TOKENIZER_FILES
 from .lexicon import Words
 from .model import Muon, Network, Shape
+from .rounding import rounded
 from .rows import Batch, Row, Supply, batches, encode
 from .tokenizer import build
 
@@ -33,8 +35,10 @@ LOG_SECONDS, SAVE_SECONDS = 120, 240
 # Up to which fraction of the run rows have which length, and whether plain look-up dominates.
 STAGES = [(0.1, 128, True), (0.6, 256, False), (0.88, 512, False), (0.96, 1024, False)]
 # The same for a run that goes on from a checkpoint: it has learnt to look up, so rows are longer.
-ONWARD = [(0.45, 256, False), (0.75, 512, False), (0.92, 1024, False)]
+ONWARD = [(0.35, 256, False), (0.65, 512, False), (0.86, 1024, False)]
 LAST_STAGE = (2048, False)
+# From which fraction of a run that goes on every other step sees its matrices as NF4 rounds them.
+ROUNDED_FROM = 0.5
 TESTED = ("reading", "tools", "json", "telling", "reasoning")
 
 
@@ -59,6 +63,10 @@ class Plan:
         """Gives row length and whether plain look-up dominates, at a fraction of the run."""
         stages = STAGES if self.start is None else ONWARD
         return next(((n, early) for end, n, early in stages if done < end), LAST_STAGE)
+
+    def rounds(self, done: float, step: int) -> bool:
+        """Says whether a step is taken through rounded weights."""
+        return self.start is not None and done >= ROUNDED_FROM and step % 2 == 1
 
     def rate(self, done: float, step: int) -> float:
         """Gives the factor of the learning rates: short warm-up, flat, linear to zero.
@@ -181,9 +189,12 @@ class Run:
 
     def once(self) -> tuple[float, int, int]:
         """Makes one optimiser step; gives the loss on answers, their tokens and the row length."""
-        factor = self.plan.rate(self.plan.done(self.used, self.tokens), self.step)
+        done = self.plan.done(self.used, self.tokens)
+        factor = self.plan.rate(done, self.step)
         length, made = self.supply.take(self.wanted)
-        loss, answers = backward(self.net, batches(made, CELLS))
+        through = rounded(self.muon.weights) if self.plan.rounds(done, self.step) else nullcontext()
+        with through:
+            loss, answers = backward(self.net, batches(made, CELLS))
         nn.utils.clip_grad_norm_(self.others, 1.0)
         self.muon.step(MATRIX_RATE * factor)
         for group in self.adam.param_groups:
