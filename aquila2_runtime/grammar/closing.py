@@ -19,10 +19,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aquila2_runtime.errors import TokenizerError
+from aquila2_runtime.grammar.guesses import beginnings, json_guesses, text_guesses
 from aquila2_runtime.grammar.json_position import INSIDE, OUTSIDE, JsonPosition
 
 if TYPE_CHECKING:
@@ -88,6 +89,27 @@ class Closing:
         if found is not None:
             return found
         return self._search(matcher, place, tries, tails, narrow=b"")
+
+    def guess(
+        self, matcher: Any, place: JsonPosition, written: bytes, known: bytes
+    ) -> Iterator[bytes]:
+        """Yield what may complete the answer, to be looked at before a search; see ``guesses``.
+
+        Args:
+            matcher: Where the answer stands; it is not changed.
+            place: The same place in the JSON text.
+            written: What was written last.
+            known: What completed the answer before that.
+        """
+        for first in beginnings(written):
+            if first and not self._allowed(matcher, first):
+                continue
+            for rest in json_guesses(place) if self._json else text_guesses(known):
+                yield first + rest
+
+    def _allowed(self, matcher: Any, data: bytes) -> bool:
+        tokens = self._vocabulary.spell(data)
+        return len(tokens) == len(data) and bool(matcher.validate_tokens(tokens) == len(tokens))
 
     def _search(
         self,

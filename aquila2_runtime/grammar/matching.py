@@ -152,6 +152,10 @@ class GrammarState(TokenConstraint):
                 return kept
         if way is None and self._sought > 0:
             return None
+        if way is not None:
+            for guess in self._closing.guess(self._matcher, place, data, way):
+                if self._fits(guess, self._left - 1) and self._leads_to_end(guess):
+                    return guess
         tries = _TRIES if way is not None else _FEWER_TRIES
         found = self._closing.find(self._matcher, place, tries, way or b"")
         if way and found is not None and not self._fits(found, self._left - 1):
