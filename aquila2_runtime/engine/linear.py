@@ -61,7 +61,9 @@ def linear(weight: torch.Tensor) -> Projection:
         return functools.partial(_plain_padded if on_cpu else _plain, weight)
     # Bound here: the look-up by name would cost as much as an addition, hundreds of times a token.
     product = torch.ops.mkldnn._linear_pointwise.default
-    padded = weight.shape[1] > _LONG or weight.dtype != torch.float32
+    padded = weight.shape[1] > _LONG or not (
+        weight.dtype == torch.float32 or _multiplies_bfloat16()
+    )
     return functools.partial(_packed_padded if padded else _packed, product, packed)
 
 
@@ -85,6 +87,13 @@ def packing_of(dtype: torch.dtype) -> str | None:
     if dtype == torch.bfloat16 and mkldnn._is_mkldnn_bf16_supported():
         return None
     return f"oneDNN has no {str(dtype).removeprefix('torch.')} products on this CPU"
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    """Whether this processor has bfloat16 products of its own, as far as torch can tell."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def _plain(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -184,6 +186,32 @@ def test_torch_s_notice_is_kept_from_users_without_touching_their_filters() -> N
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_load_leaves_no_workers_behind_in_the_thread_that_asked_for_it(demo_path: Path) -> None:
+    """OpenMP keeps them for a thread's life; more of them than cores slow the engine's down."""
+    script = (
+        "import os, sys\n"
+        "import torch\n"
+        "from aquila2_runtime import Aquila2Runtime, SamplingParams\n"
+        "def threads():\n"
+        "    return len(os.listdir('/proc/self/task'))\n"
+        "before = threads()\n"
+        "runtime = Aquila2Runtime.load(sys.argv[1], device='cpu', template='aquila-v1')\n"
+        "runtime.complete('Once', SamplingParams(max_tokens=4))\n"
+        "print(threads() - before)\n"
+        "runtime.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(demo_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )
+    # The engine's own, and one worker of its.
+    assert done.stdout.split() == ["2"], done.stderr
 
 
 def test_a_row_that_is_not_finite_leaves_the_others_alone() -> None:
