@@ -10,20 +10,16 @@ As in ``benchmarks.peers``, what is seen is the client's part, and no model is l
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import llamaindex_calls, llamaindex_inputs
+from benchmarks.peers.command import run
 from benchmarks.peers.llamaindex_calls import Peer
-from benchmarks.peers.server import Server, serving
-from benchmarks.report import tell
+from benchmarks.peers.server import Server
 
-PACKAGES = ("llama-index-core", "llama-index-llms-openai", "llama-index-llms-ollama")
-CLIENTS = ("openai", "ollama")
+PACKAGES = (
+    "llama-index-core", "llama-index-llms-openai", "llama-index-llms-ollama", "openai", "ollama"
+)  # fmt: skip
 ROWS = {**llamaindex_calls.ROWS, **llamaindex_inputs.ROWS}
 
 
@@ -47,17 +43,7 @@ def peers(server: Server) -> list[Peer]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--row", action="append", help="only rows that hold this; may be repeated")
-    options = parser.parse_args()
-    os.environ["NO_PROXY"] = "127.0.0.1"
-    wanted = [row for row in ROWS if not options.row or any(one in row for one in options.row)]
-    with serving() as server:
-        both = peers(server)
-        found = {row: {peer.name: ROWS[row](peer) for peer in both} for row in wanted}
-    versions = {name: importlib.metadata.version(name) for name in (*PACKAGES, *CLIENTS)}
-    tell({"versions": versions, "python": sys.version.split()[0], "rows": found}, options.out)
+    run(__doc__, ROWS, peers, PACKAGES)
 
 
 if __name__ == "__main__":

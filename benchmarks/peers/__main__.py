@@ -10,21 +10,17 @@ of an answer, whether it hangs up. What a model would answer is not looked at.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import importlib.metadata
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import answers, calls, objects
+from benchmarks.peers.command import run
 from benchmarks.peers.peer import Peer
-from benchmarks.peers.server import Server, serving
-from benchmarks.report import tell
+from benchmarks.peers.server import Server
 
-PACKAGES = ("langchain", "langchain-core", "langchain-openai", "langchain-ollama")
-CLIENTS = ("openai", "ollama")
+PACKAGES = (
+    "langchain", "langchain-core", "langchain-openai", "langchain-ollama", "openai", "ollama"
+)  # fmt: skip
 ROWS = {**answers.ROWS, **calls.ROWS, **objects.ROWS}
 
 
@@ -50,17 +46,8 @@ def peers(server: Server, loop: asyncio.Runner) -> list[Peer]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--row", action="append", help="only rows that hold this; may be repeated")
-    options = parser.parse_args()
-    os.environ["NO_PROXY"] = "127.0.0.1"
-    wanted = [row for row in ROWS if not options.row or any(one in row for one in options.row)]
-    with serving() as server, asyncio.Runner() as loop:
-        both = peers(server, loop)
-        found = {row: {peer.name: ROWS[row](peer) for peer in both} for row in wanted}
-    versions = {name: importlib.metadata.version(name) for name in (*PACKAGES, *CLIENTS)}
-    tell({"versions": versions, "python": sys.version.split()[0], "rows": found}, options.out)
+    with asyncio.Runner() as loop:
+        run(__doc__, ROWS, lambda server: peers(server, loop), PACKAGES)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -33,15 +32,6 @@ def test_a_packed_product_is_the_plain_one(
     torch.testing.assert_close(
         linear(weight)(states), F.linear(states, weight), rtol=tolerance, atol=tolerance
     )
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Libraries share products out among threads in different ways."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("threads")

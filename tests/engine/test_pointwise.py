@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from aquila2_runtime.engine.pointwise import Pointwise
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(params=[1, 2, 3, 5])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """torch cuts work into a piece for each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("threads")

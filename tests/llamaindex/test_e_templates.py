@@ -18,22 +18,15 @@ from llama_index.core.base.llms.types import (
 )
 
 from aquila2_runtime import Aquila2Runtime
-from aquila2_runtime.templates import DEFAULT_SYSTEM, TEMPLATES
+from aquila2_runtime.templates import TEMPLATES
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from llamaindex_aquila2 import Aquila2
 from llamaindex_aquila2._messages import ROLES
 from llamaindex_aquila2.conformance.calls import CHATS, COMPLETIONS
 from tests.llamaindex.scripted import scripted_runtime
 from tests.llamaindex.support import ask
+from tests.text.support import ONE_TURN
 
-S = DEFAULT_SYSTEM
-ONE_TURN = {
-    "aquila-chat": f"{S}###Human: U1###Assistant:",
-    "aquila": f"{S}###Human: U1###Assistant:",
-    "aquila-legacy": f"{S}\n\n### Human: U1\n### Assistant: ",
-    "aquila-v1": "<|startofpiece|>U1<|endofpiece|>",
-    "aquila-v2": f"{S}\n\n<|startofpiece|>U1<|endofpiece|>",
-}
 CONVERSATION = [
     ChatMessage("Be brief.", role=MessageRole.SYSTEM),
     ChatMessage(

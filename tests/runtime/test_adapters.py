@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from aquila2_runtime import Aquila2Runtime, Message, SamplingParams
 from aquila2_runtime.checkpoint.config import read_config
+from aquila2_runtime.engine import lora
 from aquila2_runtime.errors import (
     ConfigError,
     InvalidLoadOptionError,
@@ -294,16 +296,15 @@ def test_the_base_is_what_it_was(made: Adapters, demo_path: Path) -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-@pytest.mark.parametrize(("quantization", "share"), [("nf4", 0.2), ("int8", 0.5)])
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_an_adapter_beside_quantized_weights_answers_as_pefts_own_does(
-    made: Adapters, quantization: str, share: float
+    made: Adapters, quantization: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """QLoRA at inference: the base is packed, the adapter is not.
-
-    int8 rounds the layers' inputs as well: the last digits of an adapter's products, which are not
-    peft's, decide on which side of a border some of them fall, and those decide on others.
-    """
+    """QLoRA at inference: the base is packed, the adapter is not."""
     pytest.importorskip("bitsandbytes")
+    # int8 rounds the layers' inputs as well: the last digits of an adapter's products decide on
+    # which side of a border some of them fall, and those decide on others. So peft's own kernel.
+    monkeypatch.setattr(lora, "linear", lambda weight: functools.partial(_product, weight))
     options: dict[str, Any] = {"quantization": quantization, "dtype": "float32"}
     params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
     with load(made.base, adapters={"all": made.all}, **options) as quantized:
@@ -320,7 +321,11 @@ def test_an_adapter_beside_quantized_weights_answers_as_pefts_own_does(
         for at, entry in enumerate(seen)
     ]
     # Far closer to peft over the same packed weights than packing itself moves the numbers.
-    assert sum(apart) / len(apart) < share * sum(rounded) / len(rounded)
+    assert sum(apart) / len(apart) < 0.2 * sum(rounded) / len(rounded)
+
+
+def _product(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.linear(states, weight)
 
 
 def test_merging_comes_before_packing(made: Adapters) -> None:

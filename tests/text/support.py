@@ -11,11 +11,20 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from aquila2_runtime.conversation import Message
 from aquila2_runtime.parts import Control, Part
+from aquila2_runtime.templates import DEFAULT_SYSTEM
 from aquila2_runtime.token_table import CONTROL_TOKENS, END_OF_DOCUMENT
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 SPECIALS = (*CONTROL_TOKENS, END_OF_DOCUMENT)
 TEXT_TEMPLATES = ("aquila-chat", "aquila", "aquila-legacy")
+# The one user turn "U1" by every template, written out.
+ONE_TURN = {
+    "aquila-chat": f"{DEFAULT_SYSTEM}###Human: U1###Assistant:",
+    "aquila": f"{DEFAULT_SYSTEM}###Human: U1###Assistant:",
+    "aquila-legacy": f"{DEFAULT_SYSTEM}\n\n### Human: U1\n### Assistant: ",
+    "aquila-v1": "<|startofpiece|>U1<|endofpiece|>",
+    "aquila-v2": f"{DEFAULT_SYSTEM}\n\n<|startofpiece|>U1<|endofpiece|>",
+}
 
 PROSE = (
     "北京有哪些景点？请给出10个要到北京旅游的理由。",

@@ -12,17 +12,10 @@ from tokenizers import Tokenizer
 from aquila2_runtime.conversation import Message, render_messages
 from aquila2_runtime.templates import DEFAULT_SYSTEM, TEMPLATES, Control, Template, Text
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
-from tests.text.support import random_conversation, spelt
+from tests.text.support import ONE_TURN, random_conversation, spelt
 
 ALL_TEMPLATES = list(TEMPLATES.values())
 S = DEFAULT_SYSTEM
-ONE_TURN = {
-    "aquila-chat": f"{S}###Human: U1###Assistant:",
-    "aquila": f"{S}###Human: U1###Assistant:",
-    "aquila-legacy": f"{S}\n\n### Human: U1\n### Assistant: ",
-    "aquila-v1": "<|startofpiece|>U1<|endofpiece|>",
-    "aquila-v2": f"{S}\n\n<|startofpiece|>U1<|endofpiece|>",
-}
 THREE_PIECES = (
     "<|startofpiece|>U1<|endofpiece|>A1</s><|startofpiece|>U2<|endofpiece|>A2</s>"
     "<|startofpiece|>U3<|endofpiece|>"

@@ -35,6 +35,8 @@ class PagedKVCache:
         device: Where it lives.
 
     Attributes:
+        key_lines: The keys with their places in a line, views. ``[kv_heads, places, head_dim]``.
+        value_lines: The same of values.
         key_scales: What the stored integers are multiplied by; empty unless the type is int8.
         value_scales: The same for values. ``[kv_heads, num_blocks, block_size]`` each.
     """
@@ -60,9 +62,9 @@ class PagedKVCache:
 
         self.keys = make((*places, head_dim), dtype)
         self.values = make((*places, head_dim), dtype)
-        # Views, made once: places in a line.
-        self._key_lines = [keys.flatten(1, 2) for keys in self.keys]
-        self._value_lines = [values.flatten(1, 2) for values in self.values]
+        # Made once: a step takes one of each for every layer.
+        self.key_lines = [keys.flatten(1, 2) for keys in self.keys]
+        self.value_lines = [values.flatten(1, 2) for values in self.values]
         scaled = dtype == torch.int8
         self.key_scales = make(places, torch.float32) if scaled else []
         self.value_scales = make(places, torch.float32) if scaled else []
@@ -96,8 +98,8 @@ class PagedKVCache:
             value, value_scale = quantize(value)
             _put(self.key_scales[layer].flatten(1), slots, key_scale)
             _put(self.value_scales[layer].flatten(1), slots, value_scale)
-        _put(self._key_lines[layer], slots, key)
-        _put(self._value_lines[layer], slots, value)
+        _put(self.key_lines[layer], slots, key)
+        _put(self.value_lines[layer], slots, value)
 
     def gather(
         self, layer: int, blocks: torch.Tensor, dtype: torch.dtype | None = None

@@ -49,10 +49,6 @@ class RunAttention(Attention):
 
     def __init__(self, cache: PagedKVCache) -> None:
         super().__init__(cache)
-        heads, _, _, dim = cache.keys[0].shape
-        # Views, made once: [heads, places, dim].
-        self._keys = [keys.view(heads, -1, dim) for keys in cache.keys]
-        self._values = [values.view(heads, -1, dim) for values in cache.values]
         self._gathering, self._tiles = Gathering(cache), Tiles()
         self._plan: AttentionPlan | None = None
         self._chunks: list[_Chunk] = []
@@ -70,7 +66,7 @@ class RunAttention(Attention):
         if plan is not self._plan:
             self._prepare(plan, query.shape[1])
         self.cache.store(layer, plan.slots, key, value)
-        keys, values = self._keys[layer], self._values[layer]
+        keys, values = self.cache.key_lines[layer], self.cache.value_lines[layer]
         wide = query.float()
         parts: list[torch.Tensor] = []
         if self._listing is not None:

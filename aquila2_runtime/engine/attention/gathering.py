@@ -75,8 +75,8 @@ class Gathering:
         self._places = num_blocks * self._size
         self._within = torch.arange(self._size, dtype=torch.int32)
         # Views, made once: all heads' places in a line.
-        self._keys = [keys.view(-1, dim).t() for keys in cache.keys]
-        self._values = [values.view(-1, dim) for values in cache.values]
+        self._keys = [keys.view(-1, dim).t() for keys in cache.key_lines]
+        self._values = [values.view(-1, dim) for values in cache.value_lines]
 
     def list_rows(self, heads: int, blocks: torch.Tensor, lengths: torch.Tensor) -> Listing:
         """List what the decoding rows of a step see.

@@ -58,18 +58,13 @@ def choose_attention(
             value=asked,
             hint='Leave it at "auto".',
         )
-    if asked == "auto" and on_cpu and hindered is not None:
-        return "gathered", hindered
     if asked == "auto" and on_cpu:
-        return "runs", "fp32 keys and values on CPU are read in place"
+        in_place = "fp32 keys and values on CPU are read in place"
+        return ("runs", in_place) if hindered is None else ("gathered", hindered)
     obstacle = _paged_obstacle(device, dtype, kv_dtype, head_dim)
     prompts = _flash_obstacle(device, dtype)
     if asked == "flash-attn" and obstacle is None:
-        obstacle = prompts or (
-            None
-            if importlib.util.find_spec("flash_attn") is not None
-            else "the flash-attn package is not installed"
-        )
+        obstacle = prompts or _package_obstacle()
     if asked in _PAGED:
         if obstacle is None:
             return asked, "asked for"
@@ -126,6 +121,12 @@ def _paged_obstacle(
         return f"the Triton kernels need a head_dim of 16, 32, ..., 256, and this is {head_dim}"
     if dtype not in _FLOATS or kv_dtype not in (torch.int8, dtype):
         return f"the Triton kernels do not mix {dtype} queries with {kv_dtype} keys"
+    return None
+
+
+def _package_obstacle() -> str | None:
+    if importlib.util.find_spec("flash_attn") is None:
+        return "the flash-attn package is not installed"
     return None
 
 
