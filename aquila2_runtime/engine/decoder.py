@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from aquila2_runtime.engine.linear import Projection, linear, take_linear
 from aquila2_runtime.engine.lora import LoraBank
 from aquila2_runtime.engine.pointwise import Pointwise
+from aquila2_runtime.engine.scripted_step import ScriptedStep, scripted_step
 from aquila2_runtime.engine.stages import Stage, pointwise_on
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ class Decoder:
         self._next_norms = [norm.to(home) for norm, home in zip(norms, homes, strict=True)]
         self._head = _take_head(model, self._embedding, homes[-1])
         self.adapters = LoraBank(config, self.dtype, homes)
+        # It does what Pointwise does, in one place.
+        plain = type(pointwise) is Pointwise and device.type == "cpu" and len(self._stages) == 1
+        self._script = self._scripted() if plain else None
         self._cos, self._sin = rotary_table(config, max_positions, device)
 
     @property
@@ -117,9 +121,14 @@ class Decoder:
         stages, rows = self._stages, ids.shape[0]
         if len(stages) > 1:
             stages[0].enter()
-        cos, sin = self._cos[positions, None, :], self._sin[positions, None, :]
+        cos = self._cos.index_select(0, positions)[:, None]
+        sin = self._sin.index_select(0, positions)[:, None]
         hidden = self._pointwises[0].begin(F.embedding(ids, self._embedding))
         normed = self._pointwises[0].norm(hidden, self._layers[0].input_norm)
+        if self._script is not None and adapters is None:
+            done = self._script.run(hidden, normed, (cos, sin), attention, plan)
+            if done is not None:
+                return done
         for stage, pointwise in zip(stages, self._pointwises, strict=True):
             if stage.first:
                 hidden, normed, cos, sin = stage.enter(hidden, normed, cos, sin)
@@ -144,6 +153,16 @@ class Decoder:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Turn the result of ``forward`` into fp32 logits. ``[rows, vocab]``."""
         return self._head(hidden).float()
+
+    def _scripted(self) -> ScriptedStep | None:
+        each = [
+            (
+                (layer.qkv, layer.output, layer.gate_up, layer.down),
+                (layer.post_norm, next_norm),
+            )
+            for layer, next_norm in zip(self._layers, self._next_norms, strict=True)
+        ]
+        return scripted_step(each, self.config, self.dtype)
 
     def _take_layer(self, layer: torch.nn.Module) -> _Layer:
         attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")

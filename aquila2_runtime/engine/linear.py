@@ -59,12 +59,31 @@ def linear(weight: torch.Tensor) -> Projection:
     if packed is None:
         on_cpu = weight.device.type == "cpu"
         return functools.partial(_plain_padded if on_cpu else _plain, weight)
-    # Bound here: the look-up by name would cost as much as an addition, hundreds of times a token.
-    product = torch.ops.mkldnn._linear_pointwise.default
-    padded = weight.shape[1] > _LONG or not (
-        weight.dtype == torch.float32 or _multiplies_bfloat16()
-    )
-    return functools.partial(_packed_padded if padded else _packed, product, packed)
+    pads = weight.shape[1] > _LONG or not (weight.dtype == torch.float32 or _multiplies_bfloat16())
+    return PackedProjection(packed, pads)
+
+
+class PackedProjection:
+    """A projection by a weight in oneDNN's layout.
+
+    Args:
+        weight: The weight (see ``pack``).
+        pads: Whether a single row is padded.
+    """
+
+    def __init__(self, weight: torch.Tensor, pads: bool) -> None:
+        self.weight = weight
+        self.pads = pads
+        # Bound here: the look-up by name would cost as much as an addition.
+        self._product = torch.ops.mkldnn._linear_pointwise.default
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Multiply rows. ``[rows, inputs]`` to ``[rows, outputs]``."""
+        product, weight = self._product, self.weight
+        if self.pads and states.shape[0] == 1:
+            twice = torch.cat((states, states))
+            return product(twice, weight, None, "none", [], "").narrow(0, 0, 1)
+        return product(states, weight, None, "none", [], "")
 
 
 def pack(weight: torch.Tensor) -> torch.Tensor | None:
@@ -106,20 +125,6 @@ def _plain_padded(weight: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     if not missing:
         return F.linear(states, weight)
     return F.linear(F.pad(states, (0, 0, 0, missing)), weight).narrow(0, 0, rows)
-
-
-def _packed(
-    product: Callable[..., torch.Tensor], weight: torch.Tensor, states: torch.Tensor
-) -> torch.Tensor:
-    return product(states, weight, None, "none", [], "")
-
-
-def _packed_padded(
-    product: Callable[..., torch.Tensor], weight: torch.Tensor, states: torch.Tensor
-) -> torch.Tensor:
-    if states.shape[0] > 1:
-        return product(states, weight, None, "none", [], "")
-    return product(torch.cat((states, states)), weight, None, "none", [], "").narrow(0, 0, 1)
 
 
 def _in_turn(modules: Sequence[torch.nn.Module], states: torch.Tensor) -> torch.Tensor:

@@ -81,9 +81,10 @@ class Pointwise:
         gate, up = gate_up.chunk(2, dim=-1)
         if gate.device.type != "cpu":
             return F.silu(gate).mul_(up)
-        sizes = _even_shares(gate.shape[0], gate.shape[1], torch.get_num_threads())
-        parts = [F.silu(rows) for rows in gate.split(sizes)]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).mul_(up)
+        sizes = even_shares(gate.shape[0], gate.shape[1], torch.get_num_threads())
+        if len(sizes) == 1:
+            return F.silu(gate).mul_(up)
+        return torch.cat([F.silu(rows) for rows in gate.split(sizes)]).mul_(up)
 
 
 def rotate_(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
@@ -99,7 +100,7 @@ def rotate_(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
     second.mul_(cos).add_(crossed)
 
 
-def _even_shares(rows: int, width: int, threads: int) -> list[int]:
+def even_shares(rows: int, width: int, threads: int) -> list[int]:
     """How many rows to give torch at a time, so that every thread's share is whole rows.
 
     The last numbers of a share are computed one by one, and an exponential is then rounded in

@@ -11,6 +11,7 @@ and constraint, and on nothing else in the batch.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -117,6 +118,9 @@ def _likeliest(scores: torch.Tensor) -> tuple[list[int], list[bool]]:
     That one number tells all: argmax prefers NaN to +inf to any number, so it is NaN or +inf where
     the row holds one, and -inf only where the row holds nothing else.
     """
+    if scores.device.type == "cpu":
+        largest, places = scores.max(dim=-1)  # the same, in one pass
+        return places.tolist(), [math.isfinite(value) for value in largest.tolist()]
     chosen = scores.argmax(dim=-1)
     finite = scores.gather(1, chosen[:, None])[:, 0].isfinite()
     both: list[list[int]] = torch.stack((chosen, finite.long())).tolist()

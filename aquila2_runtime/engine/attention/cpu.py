@@ -78,14 +78,22 @@ class RunAttention(Attention):
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
         return mixed.to(query.dtype)
 
+    def rows_alone(self, plan: AttentionPlan, heads: int) -> Listing | None:
+        """What a step's rows see, if they are decoding rows that share no prefix; or None."""
+        if plan.prefills or plan.shared:
+            return None
+        if plan is not self._plan:
+            self._prepare(plan, heads)
+        return self._listing
+
+    def flat(self) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+        """Every layer's keys, a column for each place of all heads, and values, a row for each."""
+        return self._gathering.keys, self._gathering.values
+
     def _prepare(self, plan: AttentionPlan, heads: int) -> None:
         """What is the same for every layer of a step."""
         size = self.cache.block_size
-        self._listing = None
-        if plan.decode_blocks is not None and plan.decode_lengths is not None:
-            self._listing = self._gathering.list_rows(
-                heads, plan.decode_blocks, plan.decode_lengths
-            )
+        self._listing = self._list_rows(plan, heads)
         self._chunks = [
             _Chunk(
                 part.start,
@@ -96,6 +104,16 @@ class RunAttention(Attention):
             for part in plan.prefills
         ]
         self._plan = plan
+
+    def _list_rows(self, plan: AttentionPlan, heads: int) -> Listing | None:
+        if plan.decode_blocks is None or plan.decode_lengths is None:
+            return None
+        seen = plan.decode_blocks, plan.decode_lengths
+        following: Listing | None = None
+        if self._listing is not None:
+            slots = plan.slots[: plan.num_decode]
+            following = self._gathering.next_token(self._listing, *seen, slots)
+        return following or self._gathering.list_rows(heads, *seen)
 
     def _decoded(
         self, layer: int, query: torch.Tensor, listing: Listing, plan: AttentionPlan

@@ -15,42 +15,57 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import torch
+import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.attention.cache import PagedKVCache
 
-# Softmax takes so many numbers at once; rows are padded to whole ones, or the width of the longest
-# row would decide in which order the others' are added up.
+# A row and head has so many entries at a time, the last ones hidden: softmax works on whole lanes,
+# what a row adds up then never depends on its length, and rows can grow in place.
 _LANES: Final = 64
+_HIDDEN: Final = float("-inf")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listing:
     """What the decoding rows of a step see; the same for every layer.
 
-    One entry per row, query head and token, in this order.
+    One entry per row, query head and token, in this order, and hidden ones up to whole lanes.
 
     Attributes:
+        blocks: Every row's blocks. ``[rows, n]``.
+        lengths: Tokens every row sees; int32. ``[rows]``.
+        room: Tokens that can be added to every row.
+        ends: The entry of each row and head that its next token would take. ``[rows * heads]``.
         starts: Where each row and head's entries begin, and the end; int32.
             ``[rows * heads + 1]``.
-        places: Each entry's place among all heads' places; int32. ``[entries]``.
+        places: Each entry's place among all heads' places; the first where hidden; int32.
+            ``[entries]``.
+        mask: 0, or -inf where hidden. ``[entries]``.
         products: The same as a sparse matrix, ``[rows * heads, kv_heads * places]``; every layer
             writes its scores into it.
-        cells: Each entry's place in ``scores``. ``[entries]``.
-        scores: A line per row and head, -inf where there is no entry; written by every layer.
-            ``[rows * heads, width]``.
+        scores: Its entries. ``[entries]``.
+        groups: Views of the scores, a line per row and head; neighbours with equally many
+            entries in one view. ``[lines, entries of each]``.
     """
 
+    blocks: torch.Tensor
+    lengths: torch.Tensor
+    room: int
+    ends: torch.Tensor
     starts: torch.Tensor
     places: torch.Tensor
+    mask: torch.Tensor
     products: torch.Tensor
-    cells: torch.Tensor
     scores: torch.Tensor
+    groups: list[torch.Tensor]
 
 
 class Gathering:
@@ -58,6 +73,10 @@ class Gathering:
 
     Args:
         cache: The keys and values, fp32 on CPU.
+
+    Attributes:
+        keys: Every layer's keys, a column for each place of all heads. ``[dim, places]``.
+        values: Every layer's values, a row for each. ``[places, dim]``.
 
     Raises:
         RuntimeError: This torch cannot (see ``obstacle``).
@@ -69,14 +88,13 @@ class Gathering:
             raise RuntimeError(hindered)
         kv_heads, num_blocks, self._size, dim = cache.keys[0].shape
         self._kv_heads = kv_heads
-        # Where query heads' places begin, and their cells; made for the heads and width seen last.
+        # Where query heads' places begin; made for the heads seen last.
         self._first_places = torch.empty(0, 1, dtype=torch.int32)
-        self._cells = torch.empty(0, 0, dtype=torch.int64)
         self._places = num_blocks * self._size
         self._within = torch.arange(self._size, dtype=torch.int32)
         # Views, made once: all heads' places in a line.
-        self._keys = [keys.view(-1, dim).t() for keys in cache.key_lines]
-        self._values = [values.view(-1, dim) for values in cache.value_lines]
+        self.keys = [keys.view(-1, dim).t() for keys in cache.key_lines]
+        self.values = [values.view(-1, dim) for values in cache.value_lines]
 
     def list_rows(self, heads: int, blocks: torch.Tensor, lengths: torch.Tensor) -> Listing:
         """List what the decoding rows of a step see.
@@ -86,34 +104,76 @@ class Gathering:
             blocks: Every row's blocks. ``[rows, n]``.
             lengths: Tokens every row sees, at least one; int32. ``[rows]``.
         """
-        counts: list[int] = lengths.tolist()
-        rows, most = len(counts), max(counts)
-        slots = (blocks[:, :, None].int() * self._size + self._within).view(rows, -1)
-        width = -(-most // _LANES) * _LANES
-        self._make_ready(heads, width)
-        places = torch.empty(heads * sum(counts), dtype=torch.int32)
-        cells = torch.empty(len(places), dtype=torch.int64)
-        at = 0
-        for row, count in enumerate(counts):
-            own, shape = slice(at, at + heads * count), (heads, count)
-            torch.add(self._first_places, slots[row, :count], out=places[own].view(shape))
-            first_cell = row * heads * width
-            torch.add(self._cells[:, :count], first_cell, out=cells[own].view(shape))
-            at += heads * count
-        starts = torch.zeros(rows * heads + 1, dtype=torch.int32)
-        torch.cumsum(lengths.repeat_interleave(heads), 0, out=starts[1:])
-        products = _sparse(starts, places, self._kv_heads * self._places)
-        scores = torch.full((rows * heads, width), float("-inf"))
-        return Listing(starts, places, products, cells, scores)
-
-    def _make_ready(self, heads: int, width: int) -> None:
-        """Make what depends on the query heads and the longest row alone."""
         if len(self._first_places) != heads:
             # Query head h reads key/value head h // group, as in grouped-query attention.
             own = torch.arange(heads, dtype=torch.int32) // (heads // self._kv_heads)
             self._first_places = own[:, None] * self._places
-        if self._cells.shape != (heads, width):
-            self._cells = torch.arange(heads * width).view(heads, width)
+        counts: list[int] = lengths.tolist()
+        widths = [-(-count // _LANES) * _LANES for count in counts]
+        seen, hidden = self._lines(blocks, lengths, max(widths))
+        places = torch.empty(heads * sum(widths), dtype=torch.int32)
+        mask = torch.empty(len(places))
+        at = 0
+        for row, width in enumerate(widths):
+            own, shape = slice(at, at + heads * width), (heads, width)
+            torch.add(self._first_places, seen[row, :width], out=places[own].view(shape))
+            mask[own].view(shape).copy_(hidden[row, :width])
+            at += heads * width
+        starts = torch.zeros(len(counts) * heads + 1, dtype=torch.int32)
+        per_head = torch.tensor(widths, dtype=torch.int32).repeat_interleave(heads)
+        torch.cumsum(per_head, 0, out=starts[1:])
+        products = _sparse(starts, places, self._kv_heads * self._places)
+        return Listing(
+            blocks,
+            lengths,
+            min(-count % _LANES for count in counts),
+            starts[:-1].long() + lengths.repeat_interleave(heads),
+            starts,
+            places,
+            mask,
+            products,
+            products.values(),
+            _groups(products.values(), heads, widths),
+        )
+
+    def _lines(
+        self, blocks: torch.Tensor, lengths: torch.Tensor, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every row's places within a head, and 0 or -inf for each. ``[rows, width]`` each."""
+        more = -(-width // self._size) - blocks.shape[1]
+        table = F.pad(blocks.int(), (0, max(more, 0)))
+        places = (table[:, :, None] * self._size + self._within).view(len(lengths), -1)[:, :width]
+        behind = torch.arange(width, dtype=torch.int32) >= lengths[:, None]
+        # Hidden entries read the row's own first token: another's might not be finite.
+        seen = torch.where(behind, places[:, :1], places)
+        return seen, torch.zeros(behind.shape).masked_fill_(behind, _HIDDEN)
+
+    def next_token(
+        self, listing: Listing, blocks: torch.Tensor, lengths: torch.Tensor, slots: torch.Tensor
+    ) -> Listing | None:
+        """The listing of the step after, if its rows see what they saw and one token more.
+
+        The old listing is written over. That is a tenth of the work of a new one.
+
+        Args:
+            listing: Of the step before.
+            blocks: As for ``list_rows``.
+            lengths: As for ``list_rows``.
+            slots: The rows' own places in the cache. ``[rows]``.
+
+        Returns:
+            None where a new one must be made; the old one is as it was then.
+        """
+        if not listing.room or not torch.equal(listing.lengths + 1, lengths):
+            return None
+        if not _goes_on(listing.blocks, blocks):
+            return None
+        new = slots.int()[:, None] + self._first_places.view(1, -1)
+        listing.places.scatter_(0, listing.ends, new.view(-1))
+        listing.mask.index_fill_(0, listing.ends, 0.0)
+        listing.ends.add_(1)
+        room = listing.room - 1
+        return dataclasses.replace(listing, blocks=blocks, lengths=lengths, room=room)
 
     def attend(
         self, layer: int, query: torch.Tensor, listing: Listing, *, sums: bool = False
@@ -132,17 +192,43 @@ class Gathering:
         dim, products, scores = query.shape[-1], listing.products, listing.scores
         # What an entry held is of its own row: were it not finite, the row would be lost anyway.
         torch.sparse.sampled_addmm(
-            products, query.reshape(-1, dim), self._keys[layer],
+            products, query.reshape(-1, dim), self.keys[layer],
             beta=0.0, alpha=dim**-0.5, out=products,
         )  # fmt: skip
-        scores.view(-1).scatter_(0, listing.cells, products.values())
-        weights = scores.softmax(-1).view(-1).index_select(0, listing.cells)
+        scores.add_(listing.mask)
+        logs: torch.Tensor | None = None
+        if sums:
+            logs = torch.cat([group.logsumexp(-1) for group in listing.groups])
+            logs = logs.view(query.shape[:2])
+        for group in listing.groups:
+            torch.softmax(group, -1, out=group)
         # What F.embedding_bag calls once it has looked at its arguments.
         mixed = torch.embedding_bag(
-            self._values[layer], listing.places, listing.starts, False, 0, False, weights, True
+            self.values[layer], listing.places, listing.starts, False, 0, False, scores, True
         )[0]
-        logs = scores.logsumexp(-1).view(query.shape[:2]) if sums else None
         return mixed.view(query.shape), logs
+
+
+def _goes_on(before: torch.Tensor, now: torch.Tensor) -> bool:
+    """Whether tables are those of the step before, with or without a block more."""
+    if torch.equal(before, now):
+        return True
+    if before.shape[1] > now.shape[1]:
+        return False
+    same = before == now.narrow(1, 0, before.shape[1])
+    # Block 0 is nobody's: it fills up tables.
+    return bool(same.logical_or_(before == 0).all())
+
+
+def _groups(scores: torch.Tensor, heads: int, widths: Sequence[int]) -> list[torch.Tensor]:
+    """Views of the scores, a line per row and head; neighbours of one width in one view."""
+    found: list[torch.Tensor] = []
+    at = 0
+    for width, rows in itertools.groupby(widths):
+        end = at + heads * sum(rows)
+        found.append(scores[at:end].view(-1, width))
+        at = end
+    return found
 
 
 def _sparse(starts: torch.Tensor, places: torch.Tensor, columns: int) -> torch.Tensor:

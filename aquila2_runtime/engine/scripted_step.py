@@ -1,0 +1,202 @@
+"""ScriptedStep: all layers of a step of decoding rows on CPU, in one call. It knows no requests.
+
+A step of a small model is hundreds of operations of some microseconds each, and Python takes about
+as long to call one as the processor to compute it. The same operations written in TorchScript are
+run by torch's own interpreter, without Python between them and without its lock, so other threads
+go on meanwhile. They are those of ``Decoder``, ``Pointwise`` and ``Gathering``, one by one and in
+their order: the numbers are the same bits.
+
+What it cannot do is left to these: prompts, shared prefixes, adapters, weights of other layouts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from aquila2_runtime.engine.attention.cpu import RunAttention
+from aquila2_runtime.engine.linear import PackedProjection
+from aquila2_runtime.engine.pointwise import even_shares
+
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.engine.attention.base import Attention
+    from aquila2_runtime.engine.attention.cache import PagedKVCache
+    from aquila2_runtime.engine.attention.plan import AttentionPlan
+    from aquila2_runtime.engine.linear import Projection
+
+_log = logging.getLogger(__name__)
+
+_SOURCE: Final = """
+def product(states: Tensor, weight: Tensor, pads: bool) -> Tensor:
+    scalars = torch.jit.annotate(List[Optional[number]], [])
+    if pads and states.size(0) == 1:
+        twice = torch.cat([states, states])
+        both = torch.ops.mkldnn._linear_pointwise(twice, weight, None, "none", scalars, "")
+        return both.narrow(0, 0, 1)
+    return torch.ops.mkldnn._linear_pointwise(states, weight, None, "none", scalars, "")
+
+
+def norm(hidden: Tensor, weight: Tensor, eps: Tensor, dtype: int) -> Tensor:
+    length = torch.ops.aten.linalg_vector_norm(hidden, 2, [-1], True)
+    scale = torch.addcmul(eps, length, length, value=1 / weight.size(0)).rsqrt_()
+    return torch.mul(hidden * scale, weight).to(dtype)
+
+
+def rotate_(states: Tensor, cos: Tensor, sin: Tensor):
+    first, second = states.chunk(2, -1)
+    crossed = first * sin
+    first.mul_(cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).add_(crossed)
+
+
+def gate(gate_up: Tensor, shares: List[int]) -> Tensor:
+    opening, up = gate_up.chunk(2, -1)
+    if len(shares) == 1:
+        return torch.ops.aten.silu(opening).mul_(up)
+    parts = [torch.ops.aten.silu(rows) for rows in opening.split_with_sizes(shares)]
+    return torch.cat(parts).mul_(up)
+
+
+def attend(
+    query: Tensor, keys: Tensor, values: Tensor, products: Tensor, scores: Tensor,
+    groups: List[Tensor], mask: Tensor, places: Tensor, starts: Tensor,
+) -> Tensor:
+    scale = query.size(1) ** -0.5
+    torch.ops.aten.sparse_sampled_addmm(
+        products, query, keys, beta=0.0, alpha=scale, out=products
+    )
+    scores.add_(mask)
+    for group in groups:
+        torch.ops.aten._softmax(group, -1, False, out=group)
+    return torch.embedding_bag(values, places, starts, False, 0, False, scores, True)[0]
+
+
+def layers(
+    hidden: Tensor, normed: Tensor, cos: Tensor, sin: Tensor, slots: Tensor,
+    weights: List[List[Tensor]], caches: List[List[Tensor]], pads: List[bool], shares: List[int],
+    products: Tensor, scores: Tensor, groups: List[Tensor], mask: Tensor, places: Tensor,
+    starts: Tensor, eps: Tensor, heads: int, kv_heads: int, dim: int, dtype: int,
+) -> Tensor:
+    rows = hidden.size(0)
+    for layer, cache in zip(weights, caches):
+        qkv, output, post_norm, gate_up, down, next_norm = layer
+        key_line, value_line, keys, values = cache
+        states = product(normed, qkv, pads[0]).view(rows, -1, dim).float()
+        rotate_(states.narrow(1, 0, heads + kv_heads), cos, sin)
+        query, key, value = states.split_with_sizes([heads, kv_heads, kv_heads], 1)
+        key_line.index_copy_(1, slots, key.transpose(0, 1))
+        value_line.index_copy_(1, slots, value.transpose(0, 1))
+        mixed = attend(
+            query.reshape(-1, dim), keys, values, products, scores, groups, mask, places, starts
+        )
+        hidden.add_(product(mixed.view(rows, -1).to(dtype), output, pads[1]))
+        inner = gate(product(norm(hidden, post_norm, eps, dtype), gate_up, pads[2]), shares)
+        hidden.add_(product(inner, down, pads[3]))
+        normed = norm(hidden, next_norm, eps, dtype)
+    return normed
+"""
+
+
+class ScriptedStep:
+    """Runs the layers.
+
+    Args:
+        weights: Every layer's, in the order in which ``layers`` above takes them.
+        pads: Whether a single row is padded: for qkv, output, gate_up and down.
+        config: The checkpoint's facts.
+        dtype: Of what the projections multiply.
+    """
+
+    def __init__(
+        self,
+        weights: list[list[torch.Tensor]],
+        pads: list[bool],
+        config: ModelConfig,
+        dtype: torch.dtype,
+    ) -> None:
+        self._weights, self._pads, self._config, self._dtype = weights, pads, config, dtype
+        self._eps = torch.full((1, 1), config.rms_norm_eps)
+        # Its own: torch prepares a function for what it is called with first.
+        self._layers: Any = torch.jit.CompilationUnit(_SOURCE).layers
+        self._caches: tuple[PagedKVCache, list[list[torch.Tensor]]] | None = None
+
+    def run(
+        self,
+        hidden: torch.Tensor,
+        normed: torch.Tensor,
+        turns: tuple[torch.Tensor, torch.Tensor],
+        attention: Attention,
+        plan: AttentionPlan,
+    ) -> torch.Tensor | None:
+        """Compute a step, if it is one of decoding rows alone.
+
+        Args:
+            hidden: The sum over the layers at its beginning, fp32; added to in place.
+                ``[rows, hidden]``.
+            normed: Its norm for the first layer.
+            turns: Cosines and sines of the rows' positions. ``[rows, 1, head_dim / 2]`` each.
+            attention: Keys, values and how they are read.
+            plan: What each row may see.
+
+        Returns:
+            Hidden states after the final norm, or None where nothing was done.
+        """
+        if not isinstance(attention, RunAttention):
+            return None
+        listing = attention.rows_alone(plan, self._config.num_heads)
+        if listing is None:
+            return None
+        shares = even_shares(
+            hidden.shape[0], self._config.intermediate_size, torch.get_num_threads()
+        )
+        found: torch.Tensor = self._layers(
+            hidden, normed, *turns, plan.slots,
+            self._weights, self._caches_of(attention), self._pads, shares,
+            listing.products, listing.scores, listing.groups, listing.mask, listing.places,
+            listing.starts, self._eps, self._config.num_heads, self._config.num_kv_heads,
+            self._config.head_dim, self._dtype,
+        )  # fmt: skip
+        return found
+
+    def _caches_of(self, attention: RunAttention) -> list[list[torch.Tensor]]:
+        """What ``layers`` takes of a cache, made once."""
+        cache = attention.cache
+        if self._caches is None or self._caches[0] is not cache:
+            lines = zip(cache.key_lines, cache.value_lines, *attention.flat(), strict=True)
+            self._caches = cache, [list(line) for line in lines]
+        return self._caches[1]
+
+
+def scripted_step(
+    layers: Sequence[tuple[Sequence[Projection], Sequence[torch.Tensor]]],
+    config: ModelConfig,
+    dtype: torch.dtype,
+) -> ScriptedStep | None:
+    """A step for a model, or None where its layers are not made of packed weights.
+
+    Args:
+        layers: Of every layer qkv, output, gate_up and down, and its second norm's weight and that
+            of what follows it.
+        config: The checkpoint's facts.
+        dtype: Of what the projections multiply.
+    """
+    weights: list[list[torch.Tensor]] = []
+    pads: list[bool] = []
+    for projections, (post_norm, next_norm) in layers:
+        packed = [item for item in projections if isinstance(item, PackedProjection)]
+        if len(packed) < len(projections):
+            return None
+        qkv, output, gate_up, down = (item.weight for item in packed)
+        weights.append([qkv, output, post_norm, gate_up, down, next_norm])
+        pads = [item.pads for item in packed]
+    try:
+        return ScriptedStep(weights, pads, config, dtype)
+    except RuntimeError as error:
+        _log.warning(
+            "steps on CPU are run from Python, for torch cannot read their script: %s", error
+        )
+        return None
