@@ -75,7 +75,7 @@ class PackedProjection:
         self.weight = weight
         self.pads = pads
         # Bound here: the look-up by name would cost as much as an addition.
-        self._product = torch.ops.mkldnn._linear_pointwise.default
+        self._product: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise.default
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         """Multiply rows. ``[rows, inputs]`` to ``[rows, outputs]``."""

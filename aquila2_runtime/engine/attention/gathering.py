@@ -115,9 +115,9 @@ class Gathering:
         mask = torch.empty(len(places))
         at = 0
         for row, width in enumerate(widths):
-            own, shape = slice(at, at + heads * width), (heads, width)
-            torch.add(self._first_places, seen[row, :width], out=places[own].view(shape))
-            mask[own].view(shape).copy_(hidden[row, :width])
+            here, shape = slice(at, at + heads * width), (heads, width)
+            torch.add(self._first_places, seen[row, :width], out=places[here].view(shape))
+            mask[here].view(shape).copy_(hidden[row, :width])
             at += heads * width
         starts = torch.zeros(len(counts) * heads + 1, dtype=torch.int32)
         per_head = torch.tensor(widths, dtype=torch.int32).repeat_interleave(heads)
