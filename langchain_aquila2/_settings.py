@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field, PrivateAttr
 from aquila2_runtime import (
     InvalidLoadOptionError,
     InvalidRequestError,
-    InvalidSamplingParamsError,
     RuntimeLease,
     SamplingParams,
     __version__,
@@ -25,6 +24,7 @@ from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
 from aquila2_runtime.shown import shown
+from langchain_aquila2._calls import merged_stops, named_model
 from langchain_aquila2._openai_words import runtime_words, with_whole_ids
 from langchain_aquila2.errors import translating
 
@@ -129,10 +129,8 @@ class Aquila2Settings(BaseModel):
         fields = cls.model_fields
         progress = given.pop("progress", None)
         name = given.pop("model_name", None)
-        if name is not None and given.setdefault("model", name) != name:
-            raise InvalidLoadOptionError(
-                "model and model_name are the same option.", parameter="model_name", value=name
-            )
+        if name is not None:
+            given["model"] = named_model(given.get("model"), name)
         lease = _lease_for(given, progress)
         defaults = {key: fields[key].default for key in _SAMPLING if key in fields}
         told = {key: given.get(key, default) for key, default in defaults.items()}
@@ -153,7 +151,10 @@ class Aquila2Settings(BaseModel):
 
     def __eq__(self, other: object) -> bool:
         """Equal settings are equal models; leases of equal options share their runtime."""
-        return type(other) is type(self) and self.__dict__ == other.__dict__
+        if type(other) is not type(self):
+            return False
+        # The fields alone: a used model also keeps LangChain's serialized form beside them.
+        return all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
 
     __hash__ = None  # type: ignore[assignment]  # settings can be changed, so they are no key
 
@@ -203,12 +204,12 @@ class Aquila2Settings(BaseModel):
         }
         reject_unknown(kwargs, known, type(self).__name__)
         sampling = {key: kwargs.get(key, getattr(self, key)) for key in _SAMPLING}
-        sampling["stop"] = _merged(self.stop, stop)
+        sampling["stop"] = merged_stops(self.stop, stop)
         sampling["constraint"] = kwargs.get("constraint")
         options = {key: kwargs.get(key, getattr(self, key)) for key in REQUEST_FIELDS}
         options = {key: value for key, value in options.items() if value is not None}
         RequestOptions(**options)
-        lease = self._lease_of(kwargs.get("model") or kwargs.get("model_name"))
+        lease = self._lease_of(named_model(kwargs.get("model"), kwargs.get("model_name")))
         lease.check_adapter(options.get("adapter"))
         params = SamplingParams(**runtime_words(sampling))
         return Request(lease, params, {**options, "answer_limit": DEFAULT_MAX_TOKENS})
@@ -271,19 +272,3 @@ def check_flag(name: str, value: object) -> bool:
             value=value,
         )
     return value
-
-
-def _merged(own: object, call: object) -> list[str]:
-    merged: list[str] = []
-    for stops in (own, call):
-        if isinstance(stops, str):
-            merged.append(stops)
-        elif isinstance(stops, (list, tuple)):
-            merged.extend(stops)
-        elif stops is not None:
-            raise InvalidSamplingParamsError(
-                f"stop={shown(stops)} is not valid; it must be a string or a list of strings.",
-                parameter="stop",
-                value=stops,
-            )
-    return merged

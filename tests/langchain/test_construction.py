@@ -11,9 +11,11 @@ from langchain_core import exceptions as core
 from langchain_core.load import dumpd, dumps, load, loads
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
+from pydantic import create_model
 
 from aquila2_runtime import errors as ours
 from langchain_aquila2 import Aquila2LLM, ChatAquila2
+from tests.langchain.support import MakeChat
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,10 @@ def test_a_wrong_value_is_refused_at_construction_by_an_error_of_both_kinds(
         {"timeout": -1},
         {"fit": "x"},
         {"cache_salt": 5},
+        {"model": ["nowhere"]},
+        {"model": {}},
+        {"model_name": 5},
+        {"model": "nowhere", "model_name": "elsewhere"},
         {"temprature": 1},
         {"temperature": "hot"},
     ],
@@ -159,6 +165,9 @@ def test_cache_keys_tell_models_and_settings_apart() -> None:
     keys += [models[0]._get_llm_string(stop=["y"]), models[0]._get_llm_string(temperature=1)]
     assert len(set(keys)) == len(keys)
     assert ChatAquila2(model="nowhere")._get_llm_string() == keys[0]
+    classes = [create_model("Answer", **{name: (int, ...)}) for name in ("a", "b")]
+    keys = [models[0]._get_llm_string(response_format=one) for one in classes]
+    assert len(set(keys)) == 2, "two classes of one name are two questions"
     plain = [Aquila2LLM(**{"model": "nowhere", **one}) for one in settings]
     assert len({str(sorted(one.asdict().items())) for one in plain}) == len(plain)
 
@@ -176,3 +185,12 @@ def test_tracers_are_told_what_a_call_asks_for() -> None:
     told = model._get_ls_params(model_name="another", temperature=1.0, max_tokens=9)
     assert told["ls_model_name"] == "another"
     assert (told["ls_temperature"], told["ls_max_tokens"]) == (1.0, 9)
+
+
+def test_models_that_were_used_are_equal_by_their_settings_still(make_chat: MakeChat) -> None:
+    """LangChain keeps what it serialized in a used model's dictionary."""
+    used, fresh = make_chat(max_tokens=2), make_chat(max_tokens=2)
+    used.invoke("hi")
+    assert used == fresh
+    assert used != make_chat(max_tokens=3)
+    assert used != "hi"
