@@ -1,4 +1,4 @@
-"""A call's words beside an object's fields: its model, its stops, and what caches know it by.
+"""A call's words beside an object's fields: its model, stops and flags, and its cache key.
 
 It sends nothing and knows no defaults.
 """
@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aquila2_runtime import InvalidLoadOptionError, InvalidSamplingParamsError
+from aquila2_runtime import (
+    InvalidLoadOptionError,
+    InvalidRequestError,
+    InvalidSamplingParamsError,
+)
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.shown import shown
 from langchain_aquila2._formats import json_schema_of
@@ -48,6 +52,21 @@ def merged_stops(own: object, call: object) -> list[str]:
                 value=stops,
             )
     return merged
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return a value that is True or False.
+
+    Raises:
+        InvalidRequestError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise InvalidRequestError(
+            f"{name}={shown(value)} is not valid; it must be True or False.",
+            parameter=name,
+            value=value,
+        )
+    return value
 
 
 def spelled_out(keywords: Mapping[str, Any]) -> dict[str, Any]:

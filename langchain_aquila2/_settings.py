@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from aquila2_runtime import (
     InvalidLoadOptionError,
-    InvalidRequestError,
     RuntimeLease,
     SamplingParams,
     __version__,
@@ -24,7 +23,7 @@ from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
 from aquila2_runtime.shown import shown
-from langchain_aquila2._calls import merged_stops, named_model
+from langchain_aquila2._calls import check_flag, merged_stops, named_model
 from langchain_aquila2._openai_words import runtime_words, with_whole_ids
 from langchain_aquila2.errors import translating
 
@@ -126,23 +125,46 @@ class Aquila2Settings(BaseModel):
     @classmethod
     def _checked(cls, given: dict[str, Any]) -> RuntimeLease:
         """Check every value and bring it into its stored form; claim the runtime."""
-        fields = cls.model_fields
         progress = given.pop("progress", None)
         name = given.pop("model_name", None)
         if name is not None:
             given["model"] = named_model(given.get("model"), name)
         lease = _lease_for(given, progress)
+        cls._check_request_fields(given)
+        return lease
+
+    @classmethod
+    def _check_request_fields(cls, given: dict[str, Any]) -> None:
+        """Check what requests are made of and bring it into its stored form."""
+        fields = cls.model_fields
         defaults = {key: fields[key].default for key in _SAMPLING if key in fields}
         told = {key: given.get(key, default) for key, default in defaults.items()}
         SamplingParams(**runtime_words(told))
         if "logit_bias" in given:
             given["logit_bias"] = with_whole_ids(given["logit_bias"])
         RequestOptions(**{key: given[key] for key in REQUEST_FIELDS if key in given})
-        for name in ("streaming", "stream_usage", "function_calling"):
+        for name in _FLAGS:
             check_flag(name, given.get(name, False))
         if isinstance(given.get("stop"), tuple):
             given["stop"] = list(given["stop"])
-        return lease
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a field: checked at once, and counts at the next call.
+
+        Raises:
+            InvalidRequestError: The value is wrong.
+            InvalidLoadOptionError: The field says what is loaded and cannot change.
+        """
+        with translating():
+            if name in LOAD_FIELDS or name == "runtime":
+                _refuse_another(name, value, getattr(self, name))
+            elif name in _REQUEST_MADE_OF:
+                given = {name: value}
+                self._check_request_fields(given)
+                value = given[name]
+        super().__setattr__(name, value)
+        # What LangChain serialized for tracers tells the value before.
+        self.__dict__.pop("_serialized", None)
 
     @classmethod
     def from_runtime(cls, runtime: Aquila2Runtime, **settings: Any) -> Self:
@@ -233,7 +255,19 @@ class Aquila2Settings(BaseModel):
 
 # Fields of the runtime's and OpenAI's own word; a constraint is a keyword of calls only.
 _SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs", "constraint"} | {"top_logprobs"}))
+_FLAGS: Final = ("streaming", "stream_usage", "function_calling")
+_REQUEST_MADE_OF: Final = frozenset({*_SAMPLING, *REQUEST_FIELDS, *_FLAGS})
 VERSION: Final = __version__
+
+
+def _refuse_another(name: str, value: object, loaded: object) -> None:
+    if value is not loaded and (name == "runtime" or value != loaded):
+        raise InvalidLoadOptionError(
+            f"{name} says what is loaded and cannot change.",
+            parameter=name,
+            value=value,
+            hint=f"model_copy(update={{{name!r}: ...}}) is a model of its own.",
+        )
 
 
 def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> RuntimeLease:
@@ -257,18 +291,3 @@ def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> R
     lease = RuntimeLease(**options, progress=progress)
     given["model"] = os.fspath(given["model"])
     return lease
-
-
-def check_flag(name: str, value: object) -> bool:
-    """Return a value that is True or False.
-
-    Raises:
-        InvalidRequestError: It is neither.
-    """
-    if not isinstance(value, bool):
-        raise InvalidRequestError(
-            f"{name}={shown(value)} is not valid; it must be True or False.",
-            parameter=name,
-            value=value,
-        )
-    return value

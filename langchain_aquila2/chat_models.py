@@ -19,7 +19,7 @@ from pydantic import model_validator
 from aquila2_runtime.request_options import RequestOptions
 from langchain_aquila2._batches import Batches
 from langchain_aquila2._binding import Binding
-from langchain_aquila2._calls import spelled_out
+from langchain_aquila2._calls import check_flag, spelled_out
 from langchain_aquila2._demand import KEYWORDS, demand_of
 from langchain_aquila2._messages import to_runtime_messages, with_instruction
 from langchain_aquila2._profile import profile_of
@@ -29,7 +29,6 @@ from langchain_aquila2._settings import (
     VERSION,
     Aquila2Settings,
     Request,
-    check_flag,
 )
 from langchain_aquila2._tools import openai_tools, runtime_tools
 from langchain_aquila2.errors import translating

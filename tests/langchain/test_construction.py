@@ -194,3 +194,25 @@ def test_models_that_were_used_are_equal_by_their_settings_still(make_chat: Make
     assert used == fresh
     assert used != make_chat(max_tokens=3)
     assert used != "hi"
+
+
+@pytest.mark.parametrize("kind", [ChatAquila2, Aquila2LLM])
+def test_a_field_that_is_assigned_is_checked_at_once_and_what_is_loaded_stays(kind: Any) -> None:
+    """An assigned model was passed over: the old one answered in the new one's name."""
+    model = kind(model="nowhere", max_tokens=4)
+    for name, value in {"model": "elsewhere", "max_model_len": 64, "runtime": "x"}.items():
+        with pytest.raises(ours.InvalidLoadOptionError, match="cannot change") as caught:
+            setattr(model, name, value)
+        assert isinstance(caught.value, core.ModelInvalidRequestError)
+    for name, value in {"temperature": "hot", "stop": 5, "streaming": "x", "timeout": -1}.items():
+        with pytest.raises(ours.InvalidRequestError, match=name):
+            setattr(model, name, value)
+    assert model == kind(model="nowhere", max_tokens=4)
+    model.model, model.stop, model.logit_bias, model.temperature = "nowhere", ("a",), {"5": 1}, 0
+    told = model._serialized["kwargs"]
+    assert (model.stop, model.logit_bias, told["temperature"]) == (["a"], {5: 1}, 0)
+    model.temperature = 1
+    assert model._serialized["kwargs"]["temperature"] == 1
+    assert model == kind(
+        model="nowhere", max_tokens=4, temperature=1, stop=["a"], logit_bias={5: 1}
+    )
