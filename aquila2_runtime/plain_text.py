@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aquila2_runtime.errors import InvalidPromptError
+
+# How Python carries bytes it could not decode ("surrogateescape"): arguments, file names, input.
+_BYTES: Final = range(0xDC80, 0xDD00)
 
 
 def check_text(text: object, parameter: str) -> str:
@@ -23,12 +28,21 @@ def check_text(text: object, parameter: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
+        code = ord(text[error.start])
         raise InvalidPromptError(
-            f"{parameter} has a lone surrogate (U+{ord(text[error.start]):04X}) at position "
+            f"{parameter} has a lone surrogate (U+{code:04X}) at position "
             f"{error.start}, which no encoding can carry.",
             parameter=parameter,
             value=error.start,
-            hint="Decode the source as UTF-16, or replace it: "
-            'text.encode("utf-8", "replace").decode().',
+            hint=_remedy(code),
         ) from None
     return text
+
+
+def _remedy(code: int) -> str:
+    if _BYTES.start <= code < _BYTES.stop:
+        return (
+            f"It stands for the byte 0x{code - 0xDC00:02X}, which was no text in the encoding that "
+            "was expected. Read the source in its own encoding, or as UTF-8 (PYTHONUTF8=1)."
+        )
+    return 'Decode the source as UTF-16, or replace it: text.encode("utf-8", "replace").decode().'

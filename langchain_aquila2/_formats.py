@@ -20,10 +20,10 @@ from aquila2_runtime import (
     json_instruction,
 )
 from aquila2_runtime.grammar.class_schema import class_schema
-from aquila2_runtime.shown import shown
+from aquila2_runtime.shown import one_line, shown
 
 # What other providers' forms of a function have and a JSON schema has not.
-_FUNCTION_KEYS: Final = ("function", "parameters", "input_schema", "toolSpec")
+FUNCTION_KEYS: Final = ("function", "parameters", "input_schema", "toolSpec")
 _HINT: Final = (
     'Give a pydantic or TypedDict class, a JSON schema, or {"type": "json_schema", "json_schema": '
     '{"name": ..., "schema": ...}}, {"type": "json_object"} or {"type": "text"}.'
@@ -74,7 +74,7 @@ def format_of(response_format: object, strict: bool | None = None) -> Format:
             _refuse(response_format)
         own = inner.get("strict")
         return _told(inner["schema"], own if strict is None else strict)
-    if not response_format.keys() & {"properties", "$ref", "anyOf", "items", *_FUNCTION_KEYS}:
+    if not response_format.keys() & {"properties", "$ref", "anyOf", "items", *FUNCTION_KEYS}:
         _refuse(response_format)
     return _told(json_schema_of(response_format), strict)
 
@@ -91,12 +91,12 @@ def json_schema_of(schema: Any) -> dict[str, Any]:
             if issubclass(schema, pydantic.BaseModel):
                 return _opened(class_schema(schema))
             return dict(cast(Any, schema).schema())
-        if isinstance(schema, Mapping) and not schema.keys() & set(_FUNCTION_KEYS):
+        if isinstance(schema, Mapping) and not schema.keys() & set(FUNCTION_KEYS):
             return dict(schema)
         return convert_to_json_schema(schema)
     except (TypeError, ValueError, KeyError, pydantic.errors.PydanticUserError) as error:
         raise InvalidConstraintError(
-            f"{shown(schema)} has no JSON schema: {str(error).splitlines()[0]:.300}",
+            f"{shown(schema)} has no JSON schema: {one_line(error)}",
             parameter="schema",
             hint=_HINT,
         ) from error

@@ -14,8 +14,6 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from aquila2_runtime import (
     InvalidLoadOptionError,
-    InvalidRequestError,
-    InvalidSamplingParamsError,
     RuntimeLease,
     SamplingParams,
     __version__,
@@ -25,6 +23,7 @@ from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
 from aquila2_runtime.shown import shown
+from langchain_aquila2._calls import check_flag, merged_stops, named_model
 from langchain_aquila2._openai_words import runtime_words, with_whole_ids
 from langchain_aquila2.errors import translating
 
@@ -126,25 +125,46 @@ class Aquila2Settings(BaseModel):
     @classmethod
     def _checked(cls, given: dict[str, Any]) -> RuntimeLease:
         """Check every value and bring it into its stored form; claim the runtime."""
-        fields = cls.model_fields
         progress = given.pop("progress", None)
         name = given.pop("model_name", None)
-        if name is not None and given.setdefault("model", name) != name:
-            raise InvalidLoadOptionError(
-                "model and model_name are the same option.", parameter="model_name", value=name
-            )
+        if name is not None:
+            given["model"] = named_model(given.get("model"), name)
         lease = _lease_for(given, progress)
+        cls._check_request_fields(given)
+        return lease
+
+    @classmethod
+    def _check_request_fields(cls, given: dict[str, Any]) -> None:
+        """Check what requests are made of and bring it into its stored form."""
+        fields = cls.model_fields
         defaults = {key: fields[key].default for key in _SAMPLING if key in fields}
         told = {key: given.get(key, default) for key, default in defaults.items()}
         SamplingParams(**runtime_words(told))
         if "logit_bias" in given:
             given["logit_bias"] = with_whole_ids(given["logit_bias"])
         RequestOptions(**{key: given[key] for key in REQUEST_FIELDS if key in given})
-        for name in ("streaming", "stream_usage", "function_calling"):
+        for name in _FLAGS:
             check_flag(name, given.get(name, False))
         if isinstance(given.get("stop"), tuple):
             given["stop"] = list(given["stop"])
-        return lease
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a field: checked at once, and counts at the next call.
+
+        Raises:
+            InvalidRequestError: The value is wrong.
+            InvalidLoadOptionError: The field says what is loaded and cannot change.
+        """
+        with translating():
+            if name in LOAD_FIELDS or name == "runtime":
+                _refuse_another(name, value, getattr(self, name))
+            elif name in _REQUEST_MADE_OF:
+                given = {name: value}
+                self._check_request_fields(given)
+                value = given[name]
+        super().__setattr__(name, value)
+        # What LangChain serialized for tracers tells the value before.
+        self.__dict__.pop("_serialized", None)
 
     @classmethod
     def from_runtime(cls, runtime: Aquila2Runtime, **settings: Any) -> Self:
@@ -153,7 +173,10 @@ class Aquila2Settings(BaseModel):
 
     def __eq__(self, other: object) -> bool:
         """Equal settings are equal models; leases of equal options share their runtime."""
-        return type(other) is type(self) and self.__dict__ == other.__dict__
+        if type(other) is not type(self):
+            return False
+        # The fields alone: a used model also keeps LangChain's serialized form beside them.
+        return all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
 
     __hash__ = None  # type: ignore[assignment]  # settings can be changed, so they are no key
 
@@ -203,12 +226,12 @@ class Aquila2Settings(BaseModel):
         }
         reject_unknown(kwargs, known, type(self).__name__)
         sampling = {key: kwargs.get(key, getattr(self, key)) for key in _SAMPLING}
-        sampling["stop"] = _merged(self.stop, stop)
+        sampling["stop"] = merged_stops(self.stop, stop)
         sampling["constraint"] = kwargs.get("constraint")
         options = {key: kwargs.get(key, getattr(self, key)) for key in REQUEST_FIELDS}
         options = {key: value for key, value in options.items() if value is not None}
         RequestOptions(**options)
-        lease = self._lease_of(kwargs.get("model") or kwargs.get("model_name"))
+        lease = self._lease_of(named_model(kwargs.get("model"), kwargs.get("model_name")))
         lease.check_adapter(options.get("adapter"))
         params = SamplingParams(**runtime_words(sampling))
         return Request(lease, params, {**options, "answer_limit": DEFAULT_MAX_TOKENS})
@@ -232,7 +255,19 @@ class Aquila2Settings(BaseModel):
 
 # Fields of the runtime's and OpenAI's own word; a constraint is a keyword of calls only.
 _SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs", "constraint"} | {"top_logprobs"}))
+_FLAGS: Final = ("streaming", "stream_usage", "function_calling")
+_REQUEST_MADE_OF: Final = frozenset({*_SAMPLING, *REQUEST_FIELDS, *_FLAGS})
 VERSION: Final = __version__
+
+
+def _refuse_another(name: str, value: object, loaded: object) -> None:
+    if value is not loaded and (name == "runtime" or value != loaded):
+        raise InvalidLoadOptionError(
+            f"{name} says what is loaded and cannot change.",
+            parameter=name,
+            value=value,
+            hint=f"model_copy(update={{{name!r}: ...}}) is a model of its own.",
+        )
 
 
 def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> RuntimeLease:
@@ -256,34 +291,3 @@ def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> R
     lease = RuntimeLease(**options, progress=progress)
     given["model"] = os.fspath(given["model"])
     return lease
-
-
-def check_flag(name: str, value: object) -> bool:
-    """Return a value that is True or False.
-
-    Raises:
-        InvalidRequestError: It is neither.
-    """
-    if not isinstance(value, bool):
-        raise InvalidRequestError(
-            f"{name}={shown(value)} is not valid; it must be True or False.",
-            parameter=name,
-            value=value,
-        )
-    return value
-
-
-def _merged(own: object, call: object) -> list[str]:
-    merged: list[str] = []
-    for stops in (own, call):
-        if isinstance(stops, str):
-            merged.append(stops)
-        elif isinstance(stops, (list, tuple)):
-            merged.extend(stops)
-        elif stops is not None:
-            raise InvalidSamplingParamsError(
-                f"stop={shown(stops)} is not valid; it must be a string or a list of strings.",
-                parameter="stop",
-                value=stops,
-            )
-    return merged

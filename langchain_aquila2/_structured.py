@@ -21,9 +21,11 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from aquila2_runtime import InvalidRequestError
 from aquila2_runtime.shown import shown
-from langchain_aquila2._formats import json_schema_of
+from langchain_aquila2._formats import FUNCTION_KEYS, json_schema_of
 from langchain_aquila2._tools import openai_tools
 
+# What a schema without a title is called.
+UNNAMED: Final = "answer"
 METHODS: Final = ("json_schema", "function_calling", "json_mode")
 
 
@@ -66,7 +68,7 @@ def plan(schema: Any, method: str, strict: bool | None) -> Plan:
     if method == "json_mode":
         form = {"type": "json_object", "schema": inner}
     else:
-        name = str(inner.get("title") or "answer")
+        name = str(inner.get("title") or UNNAMED)
         form = {"type": "json_schema", "json_schema": {"name": name, "schema": inner}}
     binding: dict[str, Any] = {
         "tools": [],
@@ -102,7 +104,7 @@ def unless_called(parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
 
 def _by_call(schema: Any, strict: bool | None) -> Plan:
     """One call of one tool whose arguments are the object."""
-    [tool] = openai_tools([schema])
+    [tool] = openai_tools([_as_function(schema)])
     if _is_pydantic(schema):
         # As pydantic has it: LangChain's form has no recursion.
         own = json_schema_of(schema)
@@ -124,6 +126,18 @@ def _by_call(schema: Any, strict: bool | None) -> Plan:
     if _is_pydantic(schema):
         return Plan(binding, PydanticToolsParser(tools=[schema], first_tool_only=True))
     return Plan(binding, JsonOutputKeyToolsParser(key_name=name, first_tool_only=True))
+
+
+def _as_function(schema: Any) -> Any:
+    """A plain JSON schema as a function; LangChain wants a title and keeps only properties."""
+    if not isinstance(schema, Mapping) or schema.keys() & {"name", *FUNCTION_KEYS}:
+        return schema
+    function = {
+        "name": str(schema.get("title") or UNNAMED),
+        "description": str(schema.get("description") or ""),
+        "parameters": {key: schema[key] for key in schema if key not in ("title", "description")},
+    }
+    return {"type": "function", "function": function}
 
 
 def _is_pydantic(schema: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from aquila2_runtime import InvalidConstraintError, InvalidPromptError, JsonSchema, Tool
-from aquila2_runtime.shown import shown
+from aquila2_runtime.shown import one_line, shown
 
 # Words of other providers for the runtime's three.
 _CHOICES: Final[dict[object, str]] = {
@@ -42,7 +42,7 @@ def openai_tools(tools: object, strict: bool | None = None) -> list[dict[str, An
             found = convert_to_openai_tool(tool, strict=strict)
         except (TypeError, ValueError, KeyError) as error:
             raise InvalidPromptError(
-                f"tools[{place}] cannot be used: {str(error).splitlines()[0]:.300}",
+                f"tools[{place}] cannot be used: {one_line(error)}",
                 parameter="tools",
                 value=tool,
             ) from error

@@ -19,6 +19,7 @@ from pydantic import model_validator
 from aquila2_runtime.request_options import RequestOptions
 from langchain_aquila2._batches import Batches
 from langchain_aquila2._binding import Binding
+from langchain_aquila2._calls import check_flag, spelled_out
 from langchain_aquila2._demand import KEYWORDS, demand_of
 from langchain_aquila2._messages import to_runtime_messages, with_instruction
 from langchain_aquila2._profile import profile_of
@@ -28,7 +29,6 @@ from langchain_aquila2._settings import (
     VERSION,
     Aquila2Settings,
     Request,
-    check_flag,
 )
 from langchain_aquila2._tools import openai_tools, runtime_tools
 from langchain_aquila2.errors import translating
@@ -188,9 +188,9 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Our own, not the serialized form: that leaves out a wrapped runtime's identity.
-        return repr(
-            sorted({**self._identity(), "call": sorted(kwargs.items()), "until": stop}.items())
-        )
+        with translating():
+            call = sorted(spelled_out(kwargs).items())
+        return repr(sorted({**self._identity(), "call": call, "until": stop}.items()))
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = LangSmithParams(

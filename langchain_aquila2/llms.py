@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from pydantic import PrivateAttr
 
 from langchain_aquila2._results import ending, openai_logprobs, token_usage
 from langchain_aquila2._settings import Aquila2Settings
@@ -25,12 +27,46 @@ if TYPE_CHECKING:
     from aquila2_runtime.runtime import Aquila2Runtime
 
 
+# Keywords of LangChain's generate that say nothing of the answer.
+_OF_RUNS: Final = frozenset({"tags", "metadata", "run_name", "run_id"})
+
+
 class Aquila2LLM(Aquila2Settings, BaseLLM):
     """Aquila2 continuing plain text; the arguments are those of ``ChatAquila2``.
 
     A lone prompt whose ``timeout`` passes before its first token raises; one of several comes back
     empty, and ``generate`` says finish_reason "timeout" of it.
     """
+
+    # What the call at hand says beside the fields; LangChain's cache keys leave it out.
+    _said: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Continue texts; caches and tracers are told the keywords of the call, too."""
+        return super(Aquila2LLM, self._saying(kwargs)).generate(prompts, stop, callbacks, **kwargs)
+
+    async def agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Continue texts without blocking the event loop; see ``generate``."""
+        plain = super(Aquila2LLM, self._saying(kwargs)).agenerate
+        return await plain(prompts, stop, callbacks, **kwargs)
+
+    def _saying(self, kwargs: Mapping[str, Any]) -> Self:
+        """A copy that shares everything with this object and knows what the call says."""
+        copied = copy.copy(self)
+        copied._said = {name: kwargs[name] for name in kwargs.keys() - _OF_RUNS}
+        return copied
 
     def _generate(
         self,
@@ -107,7 +143,8 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return self._identity()
+        # LangChain writes a call's stops over "stop", which are only added to the object's own.
+        return {**self._identity(), "own_stop": self.stop, **self._said}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

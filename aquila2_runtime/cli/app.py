@@ -45,8 +45,13 @@ def _root(
     ] = False,
 ) -> None:
     """Run Aquila2 language models on this machine."""
-    # A terminal that cannot show a character shows a question mark instead of failing.
-    for stream in (sys.stdout, sys.stderr):
+    # A terminal that cannot show a character shows a question mark instead of failing. What it
+    # sends that is no character is refused with the message it stands in, and not before.
+    for stream, errors in (
+        (sys.stdin, "surrogateescape"),
+        (sys.stdout, "replace"),
+        (sys.stderr, "replace"),
+    ):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="replace")
+            reconfigure(errors=errors)

@@ -88,7 +88,7 @@ class Conversation:
         self._messages = list(self._opening)
         self._raw_output = raw_output
         self._quiet = quiet
-        self._interactive = sys.stdin.isatty()
+        self._interactive = sys.stdin is not None and sys.stdin.isatty()
         if self._interactive:
             # Line editing and history; Python has it on most systems.
             with contextlib.suppress(ImportError):
@@ -121,7 +121,7 @@ class Conversation:
 
     def _read(self) -> str | None:
         if not self._interactive:
-            line = sys.stdin.readline()
+            line = "" if sys.stdin is None else sys.stdin.readline()
             return line.rstrip("\n") if line else None
         try:
             return input("> ")
@@ -131,11 +131,12 @@ class Conversation:
 
     def _answer(self, text: str) -> None:
         """Stream one answer; what was said of a stopped one is remembered."""
-        asked = [*self._messages, Message("user", text)]
+        asked = self._messages
         shown = TerminalText(raw=self._raw_output)
         said: list[str] = []
         progress = ProgressLine(quiet=self._quiet)
         try:
+            asked = [*self._messages, Message("user", text)]
             stream = self._runtime.stream_chat(
                 asked, self._params, fit="drop_oldest", progress=progress
             )

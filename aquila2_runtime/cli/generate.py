@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 from aquila2_runtime.cli import options
 from aquila2_runtime.cli.failures import reported, wrong
 from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, note, say, to_json
+from aquila2_runtime.cli.texts import file_text, input_text
 from aquila2_runtime.conversation import Message
 from aquila2_runtime.outputs import RequestOutput
 from aquila2_runtime.runtime import Aquila2Runtime
@@ -100,12 +100,12 @@ def _asked(
 def _text(prompt: str | None, documents: list[Path]) -> str:
     """The documents, then the question."""
     if prompt is None or prompt == "-":
-        if sys.stdin.isatty():
+        prompt = input_text()
+        if prompt is None:
             raise wrong(
                 "There is no prompt.", 'Give one: aquila2 generate "…", or pipe it to stdin.'
             )
-        prompt = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-    return "\n\n".join([*(path.read_text("utf-8").strip() for path in documents), prompt])
+    return "\n\n".join([*(file_text(path).strip() for path in documents), prompt])
 
 
 def _messages(system: str | None, text: str) -> list[Message]:

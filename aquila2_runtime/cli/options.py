@@ -10,6 +10,7 @@ import typer
 
 from aquila2_runtime.cli.failures import wrong
 from aquila2_runtime.cli.terminal import ProgressLine
+from aquila2_runtime.cli.texts import file_text
 from aquila2_runtime.grammar import Choice, Constraint, JsonSchema, Regex
 from aquila2_runtime.runtime import Aquila2Runtime
 
@@ -124,7 +125,7 @@ def constraint(
     if schema is None:
         return None
     try:
-        found = json.loads(schema.read_text("utf-8"))
+        found = json.loads(file_text(schema))
     except (OSError, ValueError, RecursionError) as error:
         raise wrong(f"{schema} holds no JSON: {error}") from error
     return JsonSchema(found)

@@ -7,6 +7,8 @@ loses its introducer and shows as plain text, so nothing can be hidden behind it
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import re
 import sys
@@ -78,15 +80,28 @@ def to_json(value: Any) -> str:
 
 
 def say(text: str = "", *, end: str = "\n") -> None:
-    """Write an answer to stdout at once."""
+    """Write an answer to stdout at once.
+
+    Raises:
+        OSError: It cannot be written, or the program was started without a standard output.
+    """
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "Standard output is closed")
     sys.stdout.write(text + end)
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """Write a remark to stderr."""
-    sys.stderr.write(clean(text) + "\n")
-    sys.stderr.flush()
+    _remark(clean(text) + "\n")
+
+
+def _remark(text: str) -> None:
+    """Write to stderr if there is one; an answer is not given up because a remark is lost."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 class ProgressLine:
@@ -98,7 +113,7 @@ class ProgressLine:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._stage = ""
-        self._moving = sys.stderr.isatty()
+        self._moving = sys.stderr is not None and sys.stderr.isatty()
         self._width = 0
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
@@ -110,8 +125,7 @@ class ProgressLine:
                 note(f"{stage} …")
         else:
             line = f"{stage} … {_amount(done, total)}".rstrip()
-            sys.stderr.write("\r" + line.ljust(self._width))
-            sys.stderr.flush()
+            _remark("\r" + line.ljust(self._width))
             self._width = len(line)
         self._stage = stage
         if total and done >= total:
@@ -128,8 +142,7 @@ class ProgressLine:
     def end(self) -> None:
         """Clear the moving line."""
         if self._moving and self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-            sys.stderr.flush()
+            _remark("\r" + " " * self._width + "\r")
             self._width = 0
 
 

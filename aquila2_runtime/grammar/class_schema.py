@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from aquila2_runtime.errors import InvalidConstraintError
 from aquila2_runtime.grammar.formats import DATE, OFFSET, TIME, url_pattern
+from aquila2_runtime.shown import one_line
 
 _MOST: Final = 10**15
 # Whether a time zone must stand behind a time, by the class's own word for it.
@@ -62,7 +63,7 @@ def class_schema(cls: type[BaseModel]) -> dict[str, Any]:
         return cls.model_json_schema(schema_generator=_Narrow)
     except PydanticUserError as error:
         raise InvalidConstraintError(
-            f"{cls.__name__} has no JSON schema: {str(error).splitlines()[0]:.300}",
+            f"{cls.__name__} has no JSON schema: {one_line(error)}",
             parameter="schema",
             value=cls,
         ) from error

@@ -224,8 +224,11 @@ def _invalid(said: str) -> InvalidConstraintError:
     key = _UNENFORCED.search(said)
     name = (key.group(1) or key.group(2)) if key else None
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    reason = lines[-1] if lines and lines[0].startswith("regex parse error") else (
-        lines[0] if lines else said)  # fmt: skip
+    reason = lines[0] if lines else said
+    # Of an expression, what is wrong stands below it, on a line of its own.
+    faults = [line.removeprefix("error: ") for line in lines[1:] if line.startswith("error: ")]
+    if faults:
+        reason = f"{reason.removesuffix('regex parse error:')}{faults[-1]}"
     return InvalidConstraintError(
         f"The constraint cannot be used: {reason:.300}",
         parameter=name or "constraint",

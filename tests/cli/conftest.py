@@ -46,7 +46,7 @@ def process(root: Path) -> Run:
 def aquila2() -> Run:
     """Run ``aquila2`` here; standard input is empty unless given."""
 
-    def run(*arguments: str, stdin: str = "", **extra: str) -> Completed:
+    def run(*arguments: str, stdin: str | bytes = "", **extra: str) -> Completed:
         result = CliRunner().invoke(app, list(arguments), input=stdin, env=environment(**extra))
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

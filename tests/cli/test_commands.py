@@ -12,7 +12,7 @@ import pytest
 
 from aquila2_runtime import Aquila2Runtime, Message, SamplingParams, __version__
 from aquila2_runtime.cli.generate import _print_text
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, environment
 
 TEXT = "图书馆早上八点开门。图书馆的馆长是李文静。"
 QUESTION = "图书馆的馆长是谁？"
@@ -176,6 +176,54 @@ def test_chat_goes_on_after_a_message_it_cannot_take(aquila2: Run, demo_flags: l
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("error:") == 1
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_chat_goes_on_after_a_line_that_is_no_text(aquila2: Run, demo_flags: list[str]) -> None:
+    """The conversation was lost to one pasted byte."""
+    lines = b"h\xffi\n" + "你好\n".encode()
+    done = aquila2("chat", *demo_flags, "--max-tokens", "8", stdin=lines)
+    assert done.returncode == 0, done.stderr
+    assert "the byte 0xFF" in done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_file_that_is_not_utf_8_is_named_and_a_byte_order_mark_is_none_of_its_text(
+    aquila2: Run, demo_flags: list[str], tmp_path: Path
+) -> None:
+    notice = "图书馆的电话是6217。"
+    for name, encoding in (("gbk", "gb18030"), ("plain", "utf-8"), ("marked", "utf-8-sig")):
+        (tmp_path / name).write_bytes(notice.encode(encoding))
+    for option in ("--document", "--json-schema"):
+        refused = aquila2("generate", "x", option, str(tmp_path / "gbk"))
+        assert refused.returncode == 2
+        assert f"{tmp_path / 'gbk'} is not UTF-8: byte 0xca at position 2" in refused.stderr
+        assert "iconv" in refused.stderr
+    piped = aquila2("generate", stdin=notice.encode("gb18030"))
+    assert piped.returncode == 2
+    assert "Standard input is not UTF-8" in piped.stderr
+    asked = ["generate", "--json", "--max-tokens", "4", *demo_flags, "x", "--document"]
+    plain, marked = (json.loads(aquila2(*asked, str(tmp_path / name)).stdout) for name in
+                     ("plain", "marked"))  # fmt: skip
+    assert marked["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"]
+    assert marked["token_ids"] == plain["token_ids"]
+
+
+def test_without_standard_streams_what_can_be_said_is_said(
+    root: Path, demo_flags: list[str]
+) -> None:
+    """A service may have none; the first file that is opened must not take their place."""
+    command = [sys.executable, "-m", "aquila2_runtime.cli", "generate", *demo_flags]
+    for closing, prompt, code, said in (
+        ("<&- 2>&-", ["x", "--choice", "yes"], 0, ("yes\n", "")),
+        ("<&-", [], 2, ("", "There is no prompt.")),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closing}', "sh", *command, *prompt],
+            capture_output=True, text=True, check=False, cwd=root, env=environment(), timeout=100,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (code, said[0])
+        assert said[1] in done.stderr
+        assert "fault of aquila2" not in done.stderr
 
 
 def test_download_prints_where_the_files_are(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, clean, to_json
+from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, clean, note, say, to_json
+from aquila2_runtime.cli.texts import input_text
 from tests.cli.conftest import Run
 
 ATTACKS = {
@@ -93,6 +97,25 @@ def test_json_lines_read_back_and_hold_no_control(text: str) -> None:
     line = to_json({"text": text})
     assert json.loads(line) == {"text": text}
     assert not [c for c in line if ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e"]
+
+
+def test_a_lost_remark_stops_nothing_and_a_lost_answer_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    note("nobody reads this")
+    ProgressLine()("loading", 1, 2)
+    assert input_text() is None
+    with pytest.raises(OSError, match="Standard output is closed"):
+        say("yes")
+    reading, writing = os.pipe()
+    os.close(reading)
+    gone = os.fdopen(writing, "w")
+    monkeypatch.setattr(sys, "stderr", gone)
+    note("the reader went away")
+    with contextlib.suppress(BrokenPipeError):
+        gone.close()
 
 
 def test_a_long_prompt_shows_that_it_is_read(

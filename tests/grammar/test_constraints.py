@@ -109,6 +109,17 @@ def test_combined_objects_are_not_closed_against_each_other(tokenizer: Aquila2To
     assert accepts(tokenizer, single, '{"a": null}')
 
 
+@pytest.mark.parametrize(
+    ("pattern", "fault"), [("(", "unclosed group"), ("[z-a]", "range"), ("a{2,1}", "repetition")]
+)
+def test_an_expression_that_cannot_be_read_is_told_with_its_fault(
+    tokenizer: Aquila2Tokenizer, pattern: str, fault: str
+) -> None:
+    with pytest.raises(InvalidConstraintError, match=fault) as caught:
+        compiler_for(tokenizer).compile(Regex(pattern))
+    assert repr(pattern)[1:-1] in caught.value.message
+
+
 def test_a_schema_cannot_be_changed_behind_its_back(tokenizer: Aquila2Tokenizer) -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "null"}}}
     constraint, tool = JsonSchema(schema), Tool("t", "", schema)

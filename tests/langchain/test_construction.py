@@ -11,9 +11,11 @@ from langchain_core import exceptions as core
 from langchain_core.load import dumpd, dumps, load, loads
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
+from pydantic import create_model
 
 from aquila2_runtime import errors as ours
 from langchain_aquila2 import Aquila2LLM, ChatAquila2
+from tests.langchain.support import MakeChat
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,10 @@ def test_a_wrong_value_is_refused_at_construction_by_an_error_of_both_kinds(
         {"timeout": -1},
         {"fit": "x"},
         {"cache_salt": 5},
+        {"model": ["nowhere"]},
+        {"model": {}},
+        {"model_name": 5},
+        {"model": "nowhere", "model_name": "elsewhere"},
         {"temprature": 1},
         {"temperature": "hot"},
     ],
@@ -159,6 +165,9 @@ def test_cache_keys_tell_models_and_settings_apart() -> None:
     keys += [models[0]._get_llm_string(stop=["y"]), models[0]._get_llm_string(temperature=1)]
     assert len(set(keys)) == len(keys)
     assert ChatAquila2(model="nowhere")._get_llm_string() == keys[0]
+    classes = [create_model("Answer", **{name: (int, ...)}) for name in ("a", "b")]
+    keys = [models[0]._get_llm_string(response_format=one) for one in classes]
+    assert len(set(keys)) == 2, "two classes of one name are two questions"
     plain = [Aquila2LLM(**{"model": "nowhere", **one}) for one in settings]
     assert len({str(sorted(one.asdict().items())) for one in plain}) == len(plain)
 
@@ -176,3 +185,34 @@ def test_tracers_are_told_what_a_call_asks_for() -> None:
     told = model._get_ls_params(model_name="another", temperature=1.0, max_tokens=9)
     assert told["ls_model_name"] == "another"
     assert (told["ls_temperature"], told["ls_max_tokens"]) == (1.0, 9)
+
+
+def test_models_that_were_used_are_equal_by_their_settings_still(make_chat: MakeChat) -> None:
+    """LangChain keeps what it serialized in a used model's dictionary."""
+    used, fresh = make_chat(max_tokens=2), make_chat(max_tokens=2)
+    used.invoke("hi")
+    assert used == fresh
+    assert used != make_chat(max_tokens=3)
+    assert used != "hi"
+
+
+@pytest.mark.parametrize("kind", [ChatAquila2, Aquila2LLM])
+def test_a_field_that_is_assigned_is_checked_at_once_and_what_is_loaded_stays(kind: Any) -> None:
+    """An assigned model was passed over: the old one answered in the new one's name."""
+    model = kind(model="nowhere", max_tokens=4)
+    for name, value in {"model": "elsewhere", "max_model_len": 64, "runtime": "x"}.items():
+        with pytest.raises(ours.InvalidLoadOptionError, match="cannot change") as caught:
+            setattr(model, name, value)
+        assert isinstance(caught.value, core.ModelInvalidRequestError)
+    for name, value in {"temperature": "hot", "stop": 5, "streaming": "x", "timeout": -1}.items():
+        with pytest.raises(ours.InvalidRequestError, match=name):
+            setattr(model, name, value)
+    assert model == kind(model="nowhere", max_tokens=4)
+    model.model, model.stop, model.logit_bias, model.temperature = "nowhere", ("a",), {"5": 1}, 0
+    told = model._serialized["kwargs"]
+    assert (model.stop, model.logit_bias, told["temperature"]) == (["a"], {5: 1}, 0)
+    model.temperature = 1
+    assert model._serialized["kwargs"]["temperature"] == 1
+    assert model == kind(
+        model="nowhere", max_tokens=4, temperature=1, stop=["a"], logit_bias={5: 1}
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from aquila2_runtime import Aquila2Runtime, Choice
 from aquila2_runtime import errors as ours
 from aquila2_runtime.engine.runner import Runner
-from langchain_aquila2 import ChatAquila2
+from langchain_aquila2 import Aquila2LLM, ChatAquila2
 from tests.langchain.support import MakeChat
 from tests.runtime.support import idle, wait_until
 
@@ -197,6 +198,30 @@ def test_a_cache_answers_the_same_question_only(make_chat: MakeChat, forwards: l
         computed = len(forwards)
     chat.bind_tools([TOOL]).invoke("hi")
     assert len(forwards) > computed
+
+
+async def test_a_cache_of_plain_texts_heeds_the_keywords_of_a_call_and_every_stop(
+    spec: dict[str, Any], demo_runtime: Aquila2Runtime, forwards: list[int]
+) -> None:
+    """LangChain's own key leaves the one out and writes the call's stops over the object's."""
+    kept = {**spec, "temperature": 0, "max_tokens": 3, "cache": InMemoryCache()}
+    model = Aquila2LLM(**kept)
+    told = model.invoke("1 2 3")
+    computed = len(forwards)
+    assert model.invoke("1 2 3") == await model.ainvoke("1 2 3") == told
+    assert len(forwards) == computed
+    asked: list[Callable[[], str]] = [
+        lambda: model.invoke("1 2 3", max_tokens=2),
+        lambda: model.invoke("1 2 3", constraint=Choice(["yes", "no"])),
+        lambda: Aquila2LLM(**kept, stop="never said").invoke("1 2 3"),
+    ]
+    for ask in asked:
+        first = ask()
+        assert len(forwards) > computed
+        computed = len(forwards)
+        assert ask() == first
+        assert len(forwards) == computed
+    assert await model.ainvoke("1 2 3", max_tokens=1) != told
 
 
 TOOL = {"title": "now", "description": "Get the time.", "type": "object", "properties": {}}

@@ -319,3 +319,20 @@ def test_with_tools_beside_it_an_answer_is_the_object_or_a_call(chat: ChatAquila
         assert isinstance(answer["parsed"], Person) is (choice == "none")
     with pytest.raises(ours.InvalidRequestError, match="tools is set by"):
         chat.with_structured_output(Person, method="function_calling", tools=[tool])
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_a_json_schema_needs_no_title_and_keeps_all_it_says(chat: ChatAquila2, method: Any) -> None:
+    """LangChain's form of a function wants a title and keeps nothing but properties."""
+    either = [{"properties": {name: {"const": 1}}, "required": [name]} for name in ("a", "b")]
+    for schema in (
+        {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]},
+        {"title": "either", "anyOf": [{"type": "object", **one} for one in either]},
+    ):
+        found = chat.with_structured_output(schema, method=method).invoke(ASK)
+        assert found in ({"a": 1}, {"b": 1})
+
+
+def test_a_tool_that_is_none_is_refused_with_what_it_lacks(chat: ChatAquila2) -> None:
+    with pytest.raises(ours.InvalidPromptError, match="top-level 'title'"):
+        chat.bind_tools([{"type": "object", "properties": {}}])

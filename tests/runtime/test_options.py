@@ -14,6 +14,7 @@ from aquila2_runtime import (
     Aquila2Runtime,
     InvalidLoadOptionError,
     InvalidRequestError,
+    SamplingParams,
     UnknownParameterError,
 )
 from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
@@ -147,3 +148,29 @@ def test_showing_does_not_spell_what_it_leaves_out() -> None:
     assert time.perf_counter() - began < 10
     assert shown("short") == "'short'"
     assert shown("a" * 200).endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("max_completion_tokens", "max_tokens"),
+        ("num_predict", "max_tokens"),
+        ("stop_sequences", "stop"),
+        ("do_sample", "temperature"),
+    ],
+)
+def test_another_library_s_word_is_answered_with_the_one_that_means_the_same(
+    name: str, ours: str
+) -> None:
+    """The nearest in spelling to OpenAI's max_completion_tokens was min_tokens."""
+    with pytest.raises(UnknownParameterError, match=f"Did you mean '{ours}'") as caught:
+        SamplingParams.from_kwargs(**{name: 1})
+    assert caught.value.parameter == name
+
+
+def test_another_library_s_word_is_named_only_where_ours_exists() -> None:
+    with pytest.raises(UnknownParameterError, match="Did you mean 'dtype'"):
+        LoadOptions.from_kwargs(model="nowhere", torch_dtype="float16")
+    with pytest.raises(UnknownParameterError) as caught:
+        RequestOptions.from_kwargs(num_predict=5)
+    assert "max_tokens" not in str(caught.value)

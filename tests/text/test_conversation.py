@@ -149,6 +149,10 @@ def test_a_lone_surrogate_in_a_message_is_refused_with_its_position() -> None:
     assert "secret" not in str(it.value)
     with pytest.raises(InvalidPromptError, match="name has a lone surrogate"):
         Message("user", "x", name="\udfff")
+    assert "UTF-16" in str(it.value)
+    with pytest.raises(InvalidPromptError, match="the byte 0xE5") as it:
+        Message("user", b"\xe5".decode("ascii", "surrogateescape"))
+    assert "UTF-16" not in str(it.value)
 
 
 @pytest.mark.parametrize("messages", [[], (), "text", U1, None, 5, [{"role": "user"}], ["x"], {}])
