@@ -18,8 +18,9 @@ from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
-    from aquila2_runtime.checkpoint.sources import Update, Watch
+    from aquila2_runtime.checkpoint.sources import Update
     from aquila2_runtime.checkpoint.verify import WeightFiles
+    from aquila2_runtime.checkpoint.watch import Watch
 
 _HEAD: Final = "lm_head.weight"
 _EMBEDDING: Final = "model.embed_tokens.weight"
@@ -54,7 +55,7 @@ def feed(
     """
     sources: dict[str, Any] = dict(open_sources(files, watch, updates=updates))
     if config.tie_word_embeddings and _HEAD in sources:
-        _check_tied(sources, watch)
+        _check_tied(sources)
         del sources[_HEAD]
     stored = config.prequantized is not None
     packed: Collection[str] = ()
@@ -76,13 +77,12 @@ def feed(
     return sources, stored
 
 
-def _check_tied(sources: Mapping[str, Any], watch: Watch) -> None:
+def _check_tied(sources: Mapping[str, Any]) -> None:
     """A head that is stored although it is tied must be the embedding."""
-    head, embedding = (sources[name].stored[...] for name in (_HEAD, _EMBEDDING))
+    head, embedding = sources[_HEAD][...], sources[_EMBEDDING].peek()
     if not torch.equal(head, embedding.to(head.dtype)):
         raise WeightsError(
             f"{_HEAD} differs from {_EMBEDDING}, yet config.json ties them.",
             parameter=_HEAD,
             hint="Set tie_word_embeddings to false in config.json.",
         )
-    watch.seen(_HEAD, head)

@@ -2,135 +2,133 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from aquila2_runtime.checkpoint.headers import open_bin
+from aquila2_runtime.checkpoint.room import Room
+from aquila2_runtime.checkpoint.stored import StoredFile, StoredTensor
 from aquila2_runtime.checkpoint.unpack import unpack
 from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.packing import Packing
     from aquila2_runtime.checkpoint.verify import WeightFiles
+    from aquila2_runtime.checkpoint.watch import Watch
 
-Progress = Callable[[str, int, int | None], None]
 # What is added to a tensor when it is read: a function of its values.
 Update = Callable[[torch.Tensor], torch.Tensor]
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether no element is NaN or infinite."""
-    # One pass and no copy: NaN and infinity both reach the extremes.
-    low, high = torch.aminmax(tensor.detach())
-    return bool(torch.isfinite(low) & torch.isfinite(high))
-
-
-def cannot_hold(name: str, dtype: torch.dtype) -> WeightsError:
-    """Say that a tensor's values do not fit the type they are wanted in."""
-    return WeightsError(
-        f"Tensor {name} has values that {str(dtype).removeprefix('torch.')} cannot hold.",
-        parameter=name,
-        hint='Load with dtype="bfloat16" or "float32".',
-    )
-
-
-def _not_finite(name: str, file: str) -> WeightsError:
-    """Say that a tensor holds NaN or infinity."""
-    return WeightsError(
-        f"{file}: tensor {name} holds NaN or infinity.",
-        parameter=name,
-        value=file,
-        hint="Fetch the file again; it may be damaged.",
-    )
-
-
-class HasNames(Protocol):
-    """What is made of tensors in files."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Which."""
-
-
-class Watch:
-    """Sees every tensor as it is read: counts it, checks it, reports progress by shard.
-
-    Attributes:
-        failure: What went wrong first, or None; the reader may wrap what it was told.
-    """
-
-    def __init__(self, files: WeightFiles, progress: Progress | None) -> None:
-        self.failure: BaseException | None = None
-        self._files = files
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._reads: dict[str, int] = {}
-        self._left: dict[Path, set[str]] = {file: set() for file in files.files}
-        for name, info in files.tensors.items():
-            self._left[info.file].add(name)
-        self._done = 0
-        self._report()
-
-    def seen(self, name: str, tensor: torch.Tensor) -> None:
-        """Check a tensor that was read; called from the loader's threads."""
-        if tensor.is_floating_point() and tensor.numel() and not is_finite(tensor):
-            with self._lock:
-                self.failure = self.failure or _not_finite(
-                    name, self._files.tensors[name].file.name
-                )
-            raise self.failure
-        with self._lock:
-            self._reads[name] = self._reads.get(name, 0) + 1
-            info = self._files.tensors[name]
-            left = self._left[info.file]
-            left.discard(name)
-            self._done += info.num_bytes
-            if not left:
-                try:
-                    self._report()
-                except BaseException as error:
-                    self.failure = self.failure or error
-                    raise
-
-    def check_counts(self, sources: Iterable[HasNames]) -> None:
-        """Every tensor was read, and once."""
-        for name in (part for source in sources for part in source.names):
-            if self._reads.get(name) != 1:
-                raise WeightsError(
-                    f"Tensor {name} was read {self._reads.get(name, 0)} times instead of once.",
-                    parameter=name,
-                    hint="This transformers version loads differently; report it.",
-                )
-
-    def _report(self) -> None:
-        if self._progress is not None:
-            self._progress("loading", self._done, self._files.num_bytes)
+# Numbers that are read, checked and converted together, while the processor's cache holds them.
+_PIECE: Final = 1 << 18
 
 
 class Source:
-    """A tensor in a file, read when it is indexed: all that transformers asks of one."""
+    """A tensor in a file, read when it is indexed: all that transformers asks of one.
 
-    def __init__(self, name: str, stored: Any, watch: Watch, update: Update | None) -> None:
-        self._name = name
+    Args:
+        name: Its name.
+        stored: Gives its values: a tensor of a safetensors file, or one whose file is mapped.
+        watch: Told of what is read.
+        update: A change to make to its values.
+        room: For what is only passed through.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stored: StoredTensor | torch.Tensor,
+        watch: Watch,
+        update: Update | None,
+        room: Room,
+    ) -> None:
         self.names = (name,)
         self.stored = stored
+        self._name = name
         self._watch = watch
         self._update = update
+        self._room = room
 
     def get_dtype(self) -> str:
         """The stored type as safetensors spells it; transformers asks whether it is a float."""
         if isinstance(self.stored, torch.Tensor):
             return "F" if self.stored.is_floating_point() else "I"
-        return str(self.stored.get_dtype())
+        return self.stored.get_dtype()
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        tensor: torch.Tensor = self.stored[index]
-        self._watch.seen(self._name, tensor)
-        return tensor if self._update is None else self._update(tensor)
+        tensor = self._whole(self.stored.dtype)
+        if self._update is not None:
+            tensor = self._update(tensor)
+        part: torch.Tensor = tensor[index]  # type: ignore[index]
+        return part
+
+    def own(self, dtype: torch.dtype | None) -> torch.Tensor:
+        """Its values in memory that no file is behind.
+
+        Args:
+            dtype: Type they are wanted in; None leaves their own.
+        """
+        wanted = dtype or self.stored.dtype
+        tensor = self._whole(wanted) if self._update is None else self[...].to(wanted)
+        # What is mapped would change with the file, and crash the process where it became shorter.
+        return tensor.clone() if tensor is self.stored else tensor
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether its values can be read some at a time."""
+        return self._update is None and isinstance(self.stored, StoredTensor)
+
+    def read(self, out: torch.Tensor, start: int) -> None:
+        """Read some of the values, unchecked, of one that can be read in pieces.
+
+        Args:
+            out: Where they go: contiguous, of the stored type.
+            start: The first.
+
+        Raises:
+            WeightsError: The file became shorter.
+        """
+        if isinstance(self.stored, torch.Tensor):
+            out.view(-1).copy_(self.stored.reshape(-1)[start : start + out.numel()])
+            return
+        try:
+            self.stored.read(out, start)
+        except WeightsError as error:
+            # The loader wraps what it is told; this is what is wrong.
+            raise self._watch.fail(error) from None
+
+    def peek(self) -> torch.Tensor:
+        """Its values as they are stored, unchecked and uncounted."""
+        if isinstance(self.stored, torch.Tensor):
+            return self.stored
+        values = torch.empty(self.stored.shape, dtype=self.stored.dtype)
+        self.read(values, 0)
+        return values
+
+    def done(self) -> None:
+        """Say that it was read to its end, piece by piece."""
+        self._watch.count(self._name)
+
+    def _whole(self, dtype: torch.dtype) -> torch.Tensor:
+        stored = self.stored
+        if isinstance(stored, torch.Tensor):
+            self._watch.check(self._name, stored)
+            tensor = stored.to(dtype)
+        else:
+            tensor = torch.empty(stored.shape, dtype=dtype)
+            numbers = tensor.view(-1)
+            for start in range(0, len(numbers), _PIECE):
+                part = numbers[start : start + _PIECE]
+                values = part
+                if dtype != stored.dtype:
+                    values = self._room.take("read", stored.dtype, len(part))
+                self.read(values, start)
+                self._watch.check(self._name, values)
+                if values is not part:
+                    part.copy_(values)
+        self.done()
+        return tensor
 
 
 class PackedSource:
@@ -168,9 +166,6 @@ class PackedSource:
 class OwnSource:
     """A tensor that no file's memory is behind any more.
 
-    What is read is a view of the mapped file: it would change with the file, and crash the process
-    where the file became shorter.
-
     Args:
         source: Gives its values.
         dtype: Type it is wanted in; None leaves its own. Beside packed weights transformers would
@@ -187,8 +182,8 @@ class OwnSource:
         return self._source.get_dtype()
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        tensor = self._source[index]
-        return tensor.to(self._dtype or tensor.dtype, copy=True)
+        whole: torch.Tensor = self._source.own(self._dtype)[index]  # type: ignore[index]
+        return whole
 
 
 def open_sources(
@@ -202,32 +197,33 @@ def open_sources(
         updates: Changes to make to tensors, by name, when they are read whole.
 
     Returns:
-        For each tensor what gives its values when indexed, as a view of the mapped file where they
-        are stored as they are.
+        For each tensor what gives its values when indexed. Those of ``.bin`` files are views of the
+        mapped file.
 
     Raises:
         WeightsError: A shard cannot be opened, or is not the one that was verified.
     """
-    from safetensors import SafetensorError, safe_open
-
     sources: dict[str, Source] = {}
+    room = Room()
     files.check_unchanged()
     for file in files.files:
         names = [name for name, info in files.tensors.items() if info.file == file]
+        stored: Mapping[str, StoredTensor | torch.Tensor]
         if files.format == "bin":
-            stored: dict[str, Any] = dict(open_bin(file))
+            stored = open_bin(file)
         else:
             try:
-                handle = safe_open(file, framework="pt", device="cpu")
-                stored = {name: handle.get_slice(name) for name in names}
-            except SafetensorError as problem:
+                opened = StoredFile(file)
+            except OSError as problem:
                 raise WeightsError(
-                    f"{file.name} cannot be opened: {problem!s:.200}.",
+                    f"{file.name} cannot be opened: {problem.strerror or type(problem).__name__}.",
                     parameter=file.name,
                     hint="Fetch the file again.",
                 ) from None
+            stored = {name: StoredTensor(opened, files.tensors[name]) for name in names}
         sources |= {
-            name: Source(name, stored[name], watch, (updates or {}).get(name)) for name in names
+            name: Source(name, stored[name], watch, (updates or {}).get(name), room)
+            for name in names
         }
     # Opened by name: what was opened is what was verified if neither moment saw another file.
     files.check_unchanged()

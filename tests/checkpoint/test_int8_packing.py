@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aquila2_runtime.checkpoint.int8_packing import pack_int8
 from aquila2_runtime.checkpoint.packer import PACKERS
 from aquila2_runtime.errors import WeightsError
 
@@ -29,7 +28,7 @@ def test_extreme_rows_are_too() -> None:
 
 def check(weight: torch.Tensor) -> None:
     packed, scales, _ = bnb.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
-    parts = pack_int8(weight)
+    parts = PACKERS["int8"].pack("x.weight", weight)
     assert torch.equal(parts["weight"], packed)
     assert torch.equal(parts["SCB"], scales.reshape(-1))
     assert parts["weight_format"].tolist() == 0
