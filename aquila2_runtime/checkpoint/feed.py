@@ -55,7 +55,7 @@ def feed(
     """
     sources: dict[str, Any] = dict(open_sources(files, watch, updates=updates))
     if config.tie_word_embeddings and _HEAD in sources:
-        _check_tied(sources)
+        _check_tied(sources, watch)
         del sources[_HEAD]
     stored = config.prequantized is not None
     packed: Collection[str] = ()
@@ -77,12 +77,13 @@ def feed(
     return sources, stored
 
 
-def _check_tied(sources: Mapping[str, Any]) -> None:
+def _check_tied(sources: Mapping[str, Any], watch: Watch) -> None:
     """A head that is stored although it is tied must be the embedding."""
-    head, embedding = sources[_HEAD][...], sources[_EMBEDDING].peek()
+    head, embedding = (sources[name].stored[...] for name in (_HEAD, _EMBEDDING))
     if not torch.equal(head, embedding.to(head.dtype)):
         raise WeightsError(
             f"{_HEAD} differs from {_EMBEDDING}, yet config.json ties them.",
             parameter=_HEAD,
             hint="Set tie_word_embeddings to false in config.json.",
         )
+    watch.seen(_HEAD, head)

@@ -123,11 +123,6 @@ def _safetensors_entry(path: Path, name: str, entry: Any, body: int) -> TensorIn
     return TensorInfo(path, kind[0], tuple(shape), needed, body + offsets[0])
 
 
-def spelled(dtype: str) -> str:
-    """How the format spells a type that torch names."""
-    return next(name for name, (known, _) in _TYPES.items() if known == dtype)
-
-
 def _counts(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in value

@@ -14,8 +14,9 @@ import torch
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.room import Room
 
-# Numbers that go through all operations together, in whole rows.
-_STRETCH: Final = 1 << 17
+# About how many numbers go through all operations together, in whole rows: of fewer the operations
+# are so short that threads, which begin each under Python's lock, mostly wait for one another.
+_STRETCH: Final = 1 << 19
 _LARGEST: Final = 127.0
 
 # Names (after the projection's) of the tensors that make up a weight, by how safetensors spells

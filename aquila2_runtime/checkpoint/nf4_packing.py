@@ -20,8 +20,9 @@ from aquila2_runtime.checkpoint.prequantized import BLOCK, NESTED_BLOCK, STATE, 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.room import Room
 
-# Numbers that go through all operations together; whole blocks, about.
-_STRETCH: Final = 1 << 17
+# About how many numbers go through all operations together: of fewer the operations are so short
+# that threads, which begin each under Python's lock, mostly wait for one another.
+_STRETCH: Final = 1 << 19
 # Cells from 0 to 1; the table of all of them stays in the processor's innermost cache.
 _CELLS: Final = 1 << 14
 # How far, in cells, a number may be from where it lies after rounding: more than it ever is.
@@ -31,7 +32,7 @@ _NEAR: Final = 16
 # The same in each of eight bytes.
 _NEAR_WORD: Final = 0x1010101010101010
 _GROUP: Final = 8
-# Stretches of groups that are looked through together: few groups have a number next to a bound.
+# Groups, of different parts of a stretch, that are looked at together: few have such a number.
 _FOLD: Final = 4
 # bitsandbytes' own: what a block of zeros is divided by.
 _TINY: Final = 1e-38
@@ -164,9 +165,10 @@ def _pack(weight: torch.Tensor, scales: torch.Tensor, packed: torch.Tensor, room
 def _settle(scaled: torch.Tensor, codes: torch.Tensor) -> None:
     """Find the codes of numbers next to a bound by comparing them with the bounds."""
     words = codes.view(torch.int64)
-    fold = math.gcd(_FOLD, len(words))
-    near = (words & _NEAR_WORD).view(fold, -1).amax(dim=0)
+    near = (words & _NEAR_WORD).view(_FOLD, -1).amax(dim=0)
     groups = near.nonzero().view(-1)
     if len(groups):
-        values = scaled.view(fold, -1, _GROUP)[:, groups]
-        codes.view(fold, -1, _GROUP)[:, groups] = torch.bucketize(values, _bounds()).to(torch.uint8)
+        values = scaled.view(_FOLD, -1, _GROUP)[:, groups]
+        codes.view(_FOLD, -1, _GROUP)[:, groups] = torch.bucketize(values, _bounds()).to(
+            torch.uint8
+        )

@@ -23,6 +23,7 @@ from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.sources import PackedSource
+    from aquila2_runtime.checkpoint.stored import StoredTensor
     from aquila2_runtime.checkpoint.watch import Watch
 
 
@@ -165,8 +166,8 @@ class PackingSource:
 
     def _begin(self) -> SharedWork:
         source = self._source
-        if isinstance(source, Source) and source.in_pieces:
-            return self._by_rows(source)
+        if isinstance(source, Source) and source.pieces is not None:
+            return self._by_rows(source, source.pieces)
         weight = source[...].to(self._dtype)
         if not is_finite(weight):
             raise cannot_hold(self._name, self._dtype)
@@ -178,14 +179,14 @@ class PackingSource:
 
         return SharedWork(range(0, out, packing.rows), pack, lambda: self._finish(packing))
 
-    def _by_rows(self, source: Source) -> SharedWork:
-        out, inputs = source.stored.shape
+    def _by_rows(self, source: Source, pieces: StoredTensor) -> SharedWork:
+        out, inputs = pieces.shape
         packing = self.packer.begin((out, inputs), self._dtype, self._room)
 
         def pack(start: int) -> None:
             rows = min(packing.rows, out - start)
-            values = self._room.take("read", source.stored.dtype, rows, inputs)
-            source.read(values, start * inputs)
+            values = self._room.take("read", pieces.dtype, rows, inputs)
+            pieces.read(values, start * inputs)
             packing.pack(start, values.to(self._dtype))
 
         def finish() -> None:

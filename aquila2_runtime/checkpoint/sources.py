@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from aquila2_runtime.checkpoint.headers import open_bin
-from aquila2_runtime.checkpoint.room import Room
 from aquila2_runtime.checkpoint.stored import StoredFile, StoredTensor
 from aquila2_runtime.checkpoint.unpack import unpack
 from aquila2_runtime.errors import WeightsError
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # What is added to a tensor when it is read: a function of its values.
 Update = Callable[[torch.Tensor], torch.Tensor]
-# Numbers that are read, checked and converted together, while the processor's cache holds them.
-_PIECE: Final = 1 << 18
 
 
 class Source:
@@ -29,106 +27,41 @@ class Source:
 
     Args:
         name: Its name.
-        stored: Gives its values: a tensor of a safetensors file, or one whose file is mapped.
+        stored: Gives its values when it is indexed, as a view of the mapped file.
         watch: Told of what is read.
         update: A change to make to its values.
-        room: For what is only passed through.
+        pieces: Gives some of its values at a time; None where only all can be had.
     """
 
     def __init__(
         self,
         name: str,
-        stored: StoredTensor | torch.Tensor,
+        stored: Any,
         watch: Watch,
         update: Update | None,
-        room: Room,
+        pieces: StoredTensor | None = None,
     ) -> None:
+        self._name = name
         self.names = (name,)
         self.stored = stored
-        self._name = name
+        self.pieces = pieces if update is None else None
         self._watch = watch
         self._update = update
-        self._room = room
 
     def get_dtype(self) -> str:
         """The stored type as safetensors spells it; transformers asks whether it is a float."""
         if isinstance(self.stored, torch.Tensor):
             return "F" if self.stored.is_floating_point() else "I"
-        return self.stored.get_dtype()
+        return str(self.stored.get_dtype())
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        tensor = self._whole(self.stored.dtype)
-        if self._update is not None:
-            tensor = self._update(tensor)
-        part: torch.Tensor = tensor[index]  # type: ignore[index]
-        return part
-
-    def own(self, dtype: torch.dtype | None) -> torch.Tensor:
-        """Its values in memory that no file is behind.
-
-        Args:
-            dtype: Type they are wanted in; None leaves their own.
-        """
-        wanted = dtype or self.stored.dtype
-        tensor = self._whole(wanted) if self._update is None else self[...].to(wanted)
-        # What is mapped would change with the file, and crash the process where it became shorter.
-        return tensor.clone() if tensor is self.stored else tensor
-
-    @property
-    def in_pieces(self) -> bool:
-        """Whether its values can be read some at a time."""
-        return self._update is None and isinstance(self.stored, StoredTensor)
-
-    def read(self, out: torch.Tensor, start: int) -> None:
-        """Read some of the values, unchecked, of one that can be read in pieces.
-
-        Args:
-            out: Where they go: contiguous, of the stored type.
-            start: The first.
-
-        Raises:
-            WeightsError: The file became shorter.
-        """
-        if isinstance(self.stored, torch.Tensor):
-            out.view(-1).copy_(self.stored.reshape(-1)[start : start + out.numel()])
-            return
-        try:
-            self.stored.read(out, start)
-        except WeightsError as error:
-            # The loader wraps what it is told; this is what is wrong.
-            raise self._watch.fail(error) from None
-
-    def peek(self) -> torch.Tensor:
-        """Its values as they are stored, unchecked and uncounted."""
-        if isinstance(self.stored, torch.Tensor):
-            return self.stored
-        values = torch.empty(self.stored.shape, dtype=self.stored.dtype)
-        self.read(values, 0)
-        return values
+        tensor: torch.Tensor = self.stored[index]
+        self._watch.seen(self._name, tensor)
+        return tensor if self._update is None else self._update(tensor)
 
     def done(self) -> None:
-        """Say that it was read to its end, piece by piece."""
+        """Say that it was read to its end, in pieces, and found to be finite."""
         self._watch.count(self._name)
-
-    def _whole(self, dtype: torch.dtype) -> torch.Tensor:
-        stored = self.stored
-        if isinstance(stored, torch.Tensor):
-            self._watch.check(self._name, stored)
-            tensor = stored.to(dtype)
-        else:
-            tensor = torch.empty(stored.shape, dtype=dtype)
-            numbers = tensor.view(-1)
-            for start in range(0, len(numbers), _PIECE):
-                part = numbers[start : start + _PIECE]
-                values = part
-                if dtype != stored.dtype:
-                    values = self._room.take("read", stored.dtype, len(part))
-                self.read(values, start)
-                self._watch.check(self._name, values)
-                if values is not part:
-                    part.copy_(values)
-        self.done()
-        return tensor
 
 
 class PackedSource:
@@ -166,6 +99,9 @@ class PackedSource:
 class OwnSource:
     """A tensor that no file's memory is behind any more.
 
+    What is read is a view of the mapped file: it would change with the file, and crash the process
+    where the file became shorter.
+
     Args:
         source: Gives its values.
         dtype: Type it is wanted in; None leaves its own. Beside packed weights transformers would
@@ -182,8 +118,8 @@ class OwnSource:
         return self._source.get_dtype()
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        whole: torch.Tensor = self._source.own(self._dtype)[index]  # type: ignore[index]
-        return whole
+        tensor = self._source[index]
+        return tensor.to(self._dtype or tensor.dtype, copy=True)
 
 
 def open_sources(
@@ -197,32 +133,19 @@ def open_sources(
         updates: Changes to make to tensors, by name, when they are read whole.
 
     Returns:
-        For each tensor what gives its values when indexed. Those of ``.bin`` files are views of the
-        mapped file.
+        For each tensor what gives its values when indexed, as a view of the mapped file where they
+        are stored as they are.
 
     Raises:
         WeightsError: A shard cannot be opened, or is not the one that was verified.
     """
     sources: dict[str, Source] = {}
-    room = Room()
     files.check_unchanged()
     for file in files.files:
         names = [name for name, info in files.tensors.items() if info.file == file]
-        stored: Mapping[str, StoredTensor | torch.Tensor]
-        if files.format == "bin":
-            stored = open_bin(file)
-        else:
-            try:
-                opened = StoredFile(file)
-            except OSError as problem:
-                raise WeightsError(
-                    f"{file.name} cannot be opened: {problem.strerror or type(problem).__name__}.",
-                    parameter=file.name,
-                    hint="Fetch the file again.",
-                ) from None
-            stored = {name: StoredTensor(opened, files.tensors[name]) for name in names}
+        stored, pieces = _open(file, names, files)
         sources |= {
-            name: Source(name, stored[name], watch, (updates or {}).get(name), room)
+            name: Source(name, stored[name], watch, (updates or {}).get(name), pieces.get(name))
             for name in names
         }
     # Opened by name: what was opened is what was verified if neither moment saw another file.
@@ -230,6 +153,29 @@ def open_sources(
     if files.packing is not None:
         return _joined(sources, files.packing, watch, updates or {})
     return sources
+
+
+def _open(
+    file: Path, names: list[str], files: WeightFiles
+) -> tuple[Mapping[str, Any], Mapping[str, StoredTensor]]:
+    """What gives a shard's tensors whole, and what gives them in pieces."""
+    from safetensors import SafetensorError, safe_open
+
+    if files.format == "bin":
+        return open_bin(file), {}
+    try:
+        mapped = safe_open(file, framework="pt", device="cpu")
+        opened = StoredFile(file)
+        return (
+            {name: mapped.get_slice(name) for name in names},
+            {name: StoredTensor(opened, files.tensors[name]) for name in names},
+        )
+    except (SafetensorError, OSError) as problem:
+        raise WeightsError(
+            f"{file.name} cannot be opened: {problem!s:.200}.",
+            parameter=file.name,
+            hint="Fetch the file again.",
+        ) from None
 
 
 def _joined(

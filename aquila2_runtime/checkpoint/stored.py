@@ -1,8 +1,7 @@
 """Stored: tensors of safetensors files, read by position into own memory. It checks no value.
 
-Nothing is mapped: what was read no longer follows its file, a file that became shorter is an error
-and not the end of the process, and the system copies large pieces at once instead of one page after
-the other.
+For what is only passed through: a piece is read into memory that the processor's cache holds, where
+a mapped file would cost a fault a page. A file that became shorter is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from aquila2_runtime.checkpoint.headers import spelled
 from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -96,10 +94,6 @@ class StoredTensor:
         self.dtype: torch.dtype = getattr(torch, info.dtype)
         self._file = file
         self._info = info
-
-    def get_dtype(self) -> str:
-        """The type as safetensors spells it."""
-        return spelled(self._info.dtype)
 
     def read(self, out: torch.Tensor, start: int = 0) -> None:
         """Fill a tensor of the stored type.

@@ -81,6 +81,11 @@ class Watch:
         if values.is_floating_point() and values.numel() and not is_finite(values):
             raise self.fail(_not_finite(name, self._files.tensors[name].file.name))
 
+    def seen(self, name: str, tensor: torch.Tensor) -> None:
+        """Check and count a tensor that was read whole."""
+        self.check(name, tensor)
+        self.count(name)
+
     def count(self, name: str) -> None:
         """Take in that a tensor was read to its end; called from the loader's threads."""
         with self._lock:

@@ -13,7 +13,8 @@ bnb = pytest.importorskip("bitsandbytes").functional
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
-    "shape", [(64, 64), (1, 64), (96, 192), (3, 21), (5, 100), (640, 1024), (257, 1024)]
+    "shape",
+    [(64, 64), (1, 64), (96, 192), (3, 21), (5, 100), (640, 1024), (257, 1024), (1030, 688)],
 )
 def test_codes_and_scales_are_those_of_bitsandbytes(
     shape: tuple[int, int], dtype: torch.dtype
