@@ -18,8 +18,9 @@ from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
-    from aquila2_runtime.checkpoint.sources import Update, Watch
+    from aquila2_runtime.checkpoint.sources import Update
     from aquila2_runtime.checkpoint.verify import WeightFiles
+    from aquila2_runtime.checkpoint.watch import Watch
 
 _HEAD: Final = "lm_head.weight"
 _EMBEDDING: Final = "model.embed_tokens.weight"

@@ -53,12 +53,14 @@ class TensorInfo:
         dtype: Its type as torch names it ("bfloat16").
         shape: Its shape.
         num_bytes: Bytes of its values.
+        start: Where they begin in a safetensors file.
     """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
+    start: int = 0
 
 
 def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
@@ -85,10 +87,11 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
         _fail(path, "has __metadata__ that is no mapping of texts to texts")
     spans: list[tuple[int, int, str]] = []
     tensors: dict[str, TensorInfo] = {}
+    body = 8 + length
     for name, entry in header.items():
-        info, begin, end = _safetensors_entry(path, name, entry)
-        tensors[name] = info
-        spans.append((begin, end, name))
+        tensors[name] = info = _safetensors_entry(path, name, entry, body)
+        begin = info.start - body
+        spans.append((begin, begin + info.num_bytes, name))
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:
@@ -102,7 +105,7 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
     return tensors
 
 
-def _safetensors_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
+def _safetensors_entry(path: Path, name: str, entry: Any, body: int) -> TensorInfo:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         _fail(path, f"tensor {name:.100} is not described by dtype, shape and data_offsets")
     kind = _TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
@@ -117,7 +120,7 @@ def _safetensors_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, i
     if offsets[1] - offsets[0] != needed:
         held = offsets[1] - offsets[0]
         _fail(path, f"tensor {name:.100} needs {needed} bytes and has {held}")
-    return TensorInfo(path, kind[0], tuple(shape), needed), offsets[0], offsets[1]
+    return TensorInfo(path, kind[0], tuple(shape), needed, body + offsets[0])
 
 
 def _counts(value: Any) -> bool:

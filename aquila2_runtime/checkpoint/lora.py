@@ -123,7 +123,7 @@ def read_adapter(files: AdapterFiles) -> dict[Place, Pair]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from aquila2_runtime.checkpoint.sources import is_finite
+    from aquila2_runtime.checkpoint.watch import is_finite
 
     if files.file.suffix == ".safetensors":
         try:

@@ -2,23 +2,38 @@
 
 bitsandbytes goes over the whole weight with one operation after the other, most of the time looking
 numbers up one by one. Here a stretch that fits the processor's cache goes through all of them, and
-a code comes out of small tables: more than ten times as fast on one core.
+one look-up gives the codes of all numbers but the few that lie next to a bound.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from aquila2_runtime.checkpoint.prequantized import BLOCK, NESTED_BLOCK, STATE, STATE_BYTES
 
-# Numbers that go through all operations together; whole blocks.
-_STRETCH: Final = 1 << 17
-# Cells from 0 to 1: the codes' bounds are at least 1/13 apart.
-_CELLS: Final = 16
+if TYPE_CHECKING:
+    from aquila2_runtime.checkpoint.room import Room
+
+# About how many numbers go through all operations together: of fewer the operations are so short
+# that threads, which begin each under Python's lock, mostly wait for one another.
+_STRETCH: Final = 1 << 19
+# Cells from 0 to 1; the table of all of them stays in the processor's innermost cache.
+_CELLS: Final = 1 << 14
+# How far, in cells, a number may be from where it lies after rounding: more than it ever is.
+_MARGIN: Final = 0.01
+# Beside a code: the cell has a bound in it, or next to it.
+_NEAR: Final = 16
+# The same in each of eight bytes.
+_NEAR_WORD: Final = 0x1010101010101010
+_GROUP: Final = 8
+# Groups, of different parts of a stretch, that are looked at together: few have such a number.
+_FOLD: Final = 4
 # bitsandbytes' own: what a block of zeros is divided by.
 _TINY: Final = 1e-38
 
@@ -34,113 +49,126 @@ PARTS: Final[Mapping[str, str]] = {
 }
 
 
-def pack_nf4(weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Pack a weight with nested scales.
+class Nf4Packing:
+    """A weight that is being packed, with nested scales.
 
     Args:
-        weight: ``[outputs, inputs]``, finite, of any float type, on CPU.
+        shape: Of the weight, ``[outputs, inputs]``.
+        dtype: Its type.
+        room: For what is only passed through.
 
-    Returns:
-        Tensors by the names of ``PARTS``.
+    Attributes:
+        rows: Rows to be packed together.
+        scales: Of the blocks; one is not finite where a number of its block is not.
     """
+
+    def __init__(self, shape: tuple[int, int], dtype: torch.dtype, room: Room) -> None:
+        out, inputs = shape
+        self._shape, self._dtype, self._room = shape, dtype, room
+        # In odd weights the last block is cut short: rare, and bitsandbytes' own way is there.
+        self._odd = bool(out * inputs % BLOCK)
+        unit = BLOCK // math.gcd(BLOCK, inputs)
+        self.rows = out if self._odd else min(out, max(_STRETCH // inputs // unit, 1) * unit)
+        self.scales = torch.empty(out * inputs // BLOCK)
+        self._packed = torch.empty(out * inputs // 2, dtype=torch.uint8)
+
+    def pack(self, start: int, weight: torch.Tensor) -> None:
+        """Pack some of its rows; several threads do at once.
+
+        Args:
+            start: The first one, a multiple of ``rows``.
+            weight: ``rows`` of them, or what is left.
+        """
+        if self._odd:
+            packed, state = _bitsandbytes().quantize_4bit(
+                weight.contiguous(), blocksize=BLOCK, quant_type="nf4"
+            )
+            self._packed, self.scales = packed.view(-1), state.absmax
+            return
+        at = start * self._shape[1]
+        _pack(
+            weight,
+            self.scales[at // BLOCK : (at + weight.numel()) // BLOCK],
+            self._packed[at // 2 : (at + weight.numel()) // 2],
+            self._room,
+        )
+
+    def parts(self) -> dict[str, torch.Tensor]:
+        """The tensors that make it up, by the names of ``PARTS``, when all rows are packed."""
+        bnb = _bitsandbytes()
+        offset = self.scales.mean()
+        scales, nested = bnb.quantize_blockwise(self.scales - offset, blocksize=NESTED_BLOCK)
+        described = {
+            "quant_type": "nf4",
+            "blocksize": BLOCK,
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "shape": list(self._shape),
+            "nested_blocksize": nested.blocksize,
+            "nested_dtype": str(nested.dtype).removeprefix("torch."),
+            "nested_offset": float(offset),
+        }
+        text = json.dumps(described).encode().ljust(STATE_BYTES)
+        return {
+            "weight": self._packed[:, None],
+            "weight.absmax": scales,
+            "weight.nested_absmax": nested.absmax,
+            "weight.nested_quant_map": nested.code,
+            "weight.quant_map": bnb.get_4bit_type("nf4", device="cpu"),
+            STATE: torch.frombuffer(bytearray(text), dtype=torch.uint8),
+        }
+
+
+def _bitsandbytes() -> Any:  # untyped
     from bitsandbytes import functional
 
-    bnb: Any = functional  # untyped
-    code: torch.Tensor = bnb.get_4bit_type("nf4", device="cpu")
-    if weight.numel() % BLOCK:
-        # The last block is cut short: rare, and bitsandbytes' own way is there for it.
-        packed, state = bnb.quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4")
-        scales: torch.Tensor = state.absmax
-    else:
-        packed, scales = _pack(weight.detach().reshape(-1), _Codes(code))
-    offset = scales.mean()
-    nested_scales, nested = bnb.quantize_blockwise(scales - offset, blocksize=NESTED_BLOCK)
-    described = {
-        "quant_type": "nf4",
-        "blocksize": BLOCK,
-        "dtype": str(weight.dtype).removeprefix("torch."),
-        "shape": list(weight.shape),
-        "nested_blocksize": nested.blocksize,
-        "nested_dtype": str(nested.dtype).removeprefix("torch."),
-        "nested_offset": float(offset),
-    }
-    text = json.dumps(described).encode().ljust(STATE_BYTES)
-    return {
-        "weight": packed,
-        "weight.absmax": nested_scales,
-        "weight.nested_absmax": nested.absmax,
-        "weight.nested_quant_map": nested.code,
-        "weight.quant_map": code,
-        STATE: torch.frombuffer(bytearray(text), dtype=torch.uint8),
-    }
+    return functional
 
 
-class _Codes:
-    """The codes of scaled numbers, found by tables: how many of the bounds each one exceeds.
-
-    The range from -1 to 1 is cut into cells so narrow that none has two bounds in it. A number's
-    cell never grows smaller when the number grows, however it was rounded on the way: so it exceeds
-    all bounds of lower cells and none of higher ones, and is compared with that of its own.
-
-    Args:
-        code: The numbers that the codes stand for, ascending.
-    """
-
-    def __init__(self, code: torch.Tensor) -> None:
-        bounds = (code[:-1] + code[1:]) / 2
-        cells = torch.empty(len(bounds), dtype=torch.int32)
-        self._find_cells(bounds, torch.empty_like(bounds), cells)
-        places = torch.arange(2 * _CELLS + 2)
-        self._bounds = torch.full((len(places),), torch.inf)
-        self._bounds[cells.long()] = bounds
-        below = (cells < places[:, None]).sum(dim=1)
-        # By cell, and by whether its bound is exceeded.
-        self._codes = torch.stack([below, below + 1], dim=1).view(-1).to(torch.uint8)
-
-    def find(self, values: torch.Tensor, work: _Work, out: torch.Tensor) -> None:
-        """Write the codes of numbers from -1 to 1."""
-        wide, cells, above = (part[: len(values)] for part in (work.wide, work.cells, work.above))
-        self._find_cells(values, wide, cells)
-        torch.index_select(self._bounds, 0, cells, out=wide)
-        # Into a float: torch compares several times as fast as into a bool.
-        torch.gt(values, wide, out=wide)
-        above.copy_(wide).add_(cells, alpha=2)
-        torch.index_select(self._codes, 0, above, out=out)
-
-    @staticmethod
-    def _find_cells(values: torch.Tensor, wide: torch.Tensor, out: torch.Tensor) -> None:
-        torch.mul(values, _CELLS, out=wide).add_(_CELLS)
-        out.copy_(wide)
+@functools.cache
+def _bounds() -> torch.Tensor:
+    """The bounds between the numbers that codes stand for, ascending."""
+    code: torch.Tensor = _bitsandbytes().get_4bit_type("nf4", device="cpu")
+    return (code[:-1] + code[1:]) / 2
 
 
-class _Work:
-    """Room for one stretch, used again for the next."""
+@functools.cache
+def _table() -> torch.Tensor:
+    """The codes of cells, with ``_NEAR`` where numbers of a cell may have different ones."""
+    places = (_bounds().double() + 1) * _CELLS
+    # One more than there are: rounding may carry a number of 1 across.
+    low = torch.arange(2 * _CELLS + 2, dtype=torch.float64)
+    below = torch.searchsorted(places, low - _MARGIN)
+    above = torch.searchsorted(places, low + 1 + _MARGIN)
+    return (below + _NEAR * (above > below)).to(torch.uint8)
 
-    def __init__(self, size: int) -> None:
-        self.values, self.wide = torch.empty(size), torch.empty(size)
-        self.cells, self.above = (torch.empty(size, dtype=torch.int32) for _ in range(2))
-        self.codes = torch.empty(size, dtype=torch.uint8)
+
+def _pack(weight: torch.Tensor, scales: torch.Tensor, packed: torch.Tensor, room: Room) -> None:
+    """Write the scales of whole blocks, and codes, two in a byte with the first one high."""
+    count = weight.numel()
+    values = room.take("values", torch.float32, count)
+    wide = room.take("wide", torch.float32, count)
+    cells = room.take("cells", torch.int32, count)
+    codes = room.take("codes", torch.uint8, count)
+    values.view(weight.shape).copy_(weight)
+    torch.amax(torch.abs(values, out=wide).view(-1, BLOCK), dim=1, out=scales)
+    if not math.isfinite(scales.amax().item()):
+        return  # there are no cells for what is not finite
+    scaled = values.view(-1, BLOCK).mul_((1.0 / scales.clamp(min=_TINY))[:, None])
+    cells.copy_(torch.mul(values, _CELLS, out=wide).add_(_CELLS))
+    torch.index_select(_table(), 0, cells, out=codes)
+    _settle(scaled, codes)
+    # Two codes as one number of 16 bits; what is above the low byte falls off.
+    pairs = codes.view(torch.int16)
+    packed.copy_((pairs << 4).bitwise_or_(pairs >> 8))
 
 
-def _pack(flat: torch.Tensor, codes: _Codes) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes, two in a byte with the first one high, and the scale of every block."""
-    count = flat.numel()
-    packed = torch.empty(count // 2, dtype=torch.uint8)
-    scales = torch.empty(count // BLOCK)
-    size = min(count, _STRETCH)
-    work = _Work(size)
-    for start in range(0, count, size):
-        stop = min(start + size, count)
-        values, wide, found = (
-            part[: stop - start] for part in (work.values, work.wide, work.codes)
+def _settle(scaled: torch.Tensor, codes: torch.Tensor) -> None:
+    """Find the codes of numbers next to a bound by comparing them with the bounds."""
+    words = codes.view(torch.int64)
+    near = (words & _NEAR_WORD).view(_FOLD, -1).amax(dim=0)
+    groups = near.nonzero().view(-1)
+    if len(groups):
+        values = scaled.view(_FOLD, -1, _GROUP)[:, groups]
+        codes.view(_FOLD, -1, _GROUP)[:, groups] = torch.bucketize(values, _bounds()).to(
+            torch.uint8
         )
-        values.copy_(flat[start:stop])
-        own = scales[start // BLOCK : stop // BLOCK]
-        torch.abs(values, out=wide)
-        torch.amax(wide.view(-1, BLOCK), dim=1, out=own)
-        values.view(-1, BLOCK).mul_((1.0 / own.clamp(min=_TINY))[:, None])
-        codes.find(values, work, found)
-        # Two codes as one number of 16 bits; what is above the low byte falls off.
-        pairs = found.view(torch.int16)
-        packed[start // 2 : stop // 2] = ((pairs << 4) | (pairs >> 8)).to(torch.uint8)
-    return packed[:, None], scales

@@ -114,7 +114,8 @@ class Rewriter:
 
     def open(self, files: tuple[Path, ...]) -> Mapping[str, Source | PackedSource]:
         """Open some of the source's files."""
-        from aquila2_runtime.checkpoint.sources import Watch, open_sources
+        from aquila2_runtime.checkpoint.sources import open_sources
+        from aquila2_runtime.checkpoint.watch import Watch
 
         tensors = {name: info for name, info in self._files.tensors.items() if info.file in files}
         part = dataclasses.replace(self._files, files=files, tensors=tensors)
@@ -131,7 +132,7 @@ class Rewriter:
         import torch
 
         from aquila2_runtime.checkpoint.packer import PACKERS
-        from aquila2_runtime.checkpoint.sources import is_finite
+        from aquila2_runtime.checkpoint.watch import is_finite
 
         kind: torch.dtype = getattr(torch, self._dtype)
         converted = sources[name][...].to(kind)

@@ -2,122 +2,49 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from aquila2_runtime.checkpoint.headers import open_bin
+from aquila2_runtime.checkpoint.stored import StoredFile, StoredTensor
 from aquila2_runtime.checkpoint.unpack import unpack
 from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.packing import Packing
     from aquila2_runtime.checkpoint.verify import WeightFiles
+    from aquila2_runtime.checkpoint.watch import Watch
 
-Progress = Callable[[str, int, int | None], None]
 # What is added to a tensor when it is read: a function of its values.
 Update = Callable[[torch.Tensor], torch.Tensor]
 
 
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether no element is NaN or infinite."""
-    # One pass and no copy: NaN and infinity both reach the extremes.
-    low, high = torch.aminmax(tensor.detach())
-    return bool(torch.isfinite(low) & torch.isfinite(high))
+class Source:
+    """A tensor in a file, read when it is indexed: all that transformers asks of one.
 
-
-def cannot_hold(name: str, dtype: torch.dtype) -> WeightsError:
-    """Say that a tensor's values do not fit the type they are wanted in."""
-    return WeightsError(
-        f"Tensor {name} has values that {str(dtype).removeprefix('torch.')} cannot hold.",
-        parameter=name,
-        hint='Load with dtype="bfloat16" or "float32".',
-    )
-
-
-def _not_finite(name: str, file: str) -> WeightsError:
-    """Say that a tensor holds NaN or infinity."""
-    return WeightsError(
-        f"{file}: tensor {name} holds NaN or infinity.",
-        parameter=name,
-        value=file,
-        hint="Fetch the file again; it may be damaged.",
-    )
-
-
-class HasNames(Protocol):
-    """What is made of tensors in files."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Which."""
-
-
-class Watch:
-    """Sees every tensor as it is read: counts it, checks it, reports progress by shard.
-
-    Attributes:
-        failure: What went wrong first, or None; the reader may wrap what it was told.
+    Args:
+        name: Its name.
+        stored: Gives its values when it is indexed, as a view of the mapped file.
+        watch: Told of what is read.
+        update: A change to make to its values.
+        pieces: Gives some of its values at a time; None where only all can be had.
     """
 
-    def __init__(self, files: WeightFiles, progress: Progress | None) -> None:
-        self.failure: BaseException | None = None
-        self._files = files
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._reads: dict[str, int] = {}
-        self._left: dict[Path, set[str]] = {file: set() for file in files.files}
-        for name, info in files.tensors.items():
-            self._left[info.file].add(name)
-        self._done = 0
-        self._report()
-
-    def seen(self, name: str, tensor: torch.Tensor) -> None:
-        """Check a tensor that was read; called from the loader's threads."""
-        if tensor.is_floating_point() and tensor.numel() and not is_finite(tensor):
-            with self._lock:
-                self.failure = self.failure or _not_finite(
-                    name, self._files.tensors[name].file.name
-                )
-            raise self.failure
-        with self._lock:
-            self._reads[name] = self._reads.get(name, 0) + 1
-            info = self._files.tensors[name]
-            left = self._left[info.file]
-            left.discard(name)
-            self._done += info.num_bytes
-            if not left:
-                try:
-                    self._report()
-                except BaseException as error:
-                    self.failure = self.failure or error
-                    raise
-
-    def check_counts(self, sources: Iterable[HasNames]) -> None:
-        """Every tensor was read, and once."""
-        for name in (part for source in sources for part in source.names):
-            if self._reads.get(name) != 1:
-                raise WeightsError(
-                    f"Tensor {name} was read {self._reads.get(name, 0)} times instead of once.",
-                    parameter=name,
-                    hint="This transformers version loads differently; report it.",
-                )
-
-    def _report(self) -> None:
-        if self._progress is not None:
-            self._progress("loading", self._done, self._files.num_bytes)
-
-
-class Source:
-    """A tensor in a file, read when it is indexed: all that transformers asks of one."""
-
-    def __init__(self, name: str, stored: Any, watch: Watch, update: Update | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        stored: Any,
+        watch: Watch,
+        update: Update | None,
+        pieces: StoredTensor | None = None,
+    ) -> None:
         self._name = name
         self.names = (name,)
         self.stored = stored
+        self.pieces = pieces if update is None else None
         self._watch = watch
         self._update = update
 
@@ -131,6 +58,10 @@ class Source:
         tensor: torch.Tensor = self.stored[index]
         self._watch.seen(self._name, tensor)
         return tensor if self._update is None else self._update(tensor)
+
+    def done(self) -> None:
+        """Say that it was read to its end, in pieces, and found to be finite."""
+        self._watch.count(self._name)
 
 
 class PackedSource:
@@ -208,32 +139,43 @@ def open_sources(
     Raises:
         WeightsError: A shard cannot be opened, or is not the one that was verified.
     """
-    from safetensors import SafetensorError, safe_open
-
     sources: dict[str, Source] = {}
     files.check_unchanged()
     for file in files.files:
         names = [name for name, info in files.tensors.items() if info.file == file]
-        if files.format == "bin":
-            stored: dict[str, Any] = dict(open_bin(file))
-        else:
-            try:
-                handle = safe_open(file, framework="pt", device="cpu")
-                stored = {name: handle.get_slice(name) for name in names}
-            except SafetensorError as problem:
-                raise WeightsError(
-                    f"{file.name} cannot be opened: {problem!s:.200}.",
-                    parameter=file.name,
-                    hint="Fetch the file again.",
-                ) from None
+        stored, pieces = _open(file, names, files)
         sources |= {
-            name: Source(name, stored[name], watch, (updates or {}).get(name)) for name in names
+            name: Source(name, stored[name], watch, (updates or {}).get(name), pieces.get(name))
+            for name in names
         }
     # Opened by name: what was opened is what was verified if neither moment saw another file.
     files.check_unchanged()
     if files.packing is not None:
         return _joined(sources, files.packing, watch, updates or {})
     return sources
+
+
+def _open(
+    file: Path, names: list[str], files: WeightFiles
+) -> tuple[Mapping[str, Any], Mapping[str, StoredTensor]]:
+    """What gives a shard's tensors whole, and what gives them in pieces."""
+    from safetensors import SafetensorError, safe_open
+
+    if files.format == "bin":
+        return open_bin(file), {}
+    try:
+        mapped = safe_open(file, framework="pt", device="cpu")
+        opened = StoredFile(file)
+        return (
+            {name: mapped.get_slice(name) for name in names},
+            {name: StoredTensor(opened, files.tensors[name]) for name in names},
+        )
+    except (SafetensorError, OSError) as problem:
+        raise WeightsError(
+            f"{file.name} cannot be opened: {problem!s:.200}.",
+            parameter=file.name,
+            hint="Fetch the file again.",
+        ) from None
 
 
 def _joined(

@@ -19,8 +19,8 @@ import torch
 from aquila2_runtime.checkpoint.feed import feed
 from aquila2_runtime.checkpoint.lora import lora_updates
 from aquila2_runtime.checkpoint.prequantized import Prequantized, require_bitsandbytes, settle_form
-from aquila2_runtime.checkpoint.sources import Progress, Update, Watch, cannot_hold, is_finite
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
+from aquila2_runtime.checkpoint.watch import Progress, Watch, cannot_hold, is_finite
 from aquila2_runtime.errors import (
     Aquila2Error,
     InsufficientMemoryError,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.checkpoint.lora import AdapterFiles
     from aquila2_runtime.checkpoint.register import AquilaForCausalLM
+    from aquila2_runtime.checkpoint.sources import Update
 
 # transformers changes torch's default type and its own log level while it builds a model.
 _ONE_AT_A_TIME: Final = threading.Lock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aquila2_runtime.checkpoint.nf4_packing import pack_nf4
+from aquila2_runtime.checkpoint.packer import PACKERS
 from aquila2_runtime.checkpoint.prequantized import STATE
 
 bnb = pytest.importorskip("bitsandbytes").functional
@@ -13,7 +13,8 @@ bnb = pytest.importorskip("bitsandbytes").functional
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
-    "shape", [(64, 64), (1, 64), (96, 192), (3, 21), (5, 100), (640, 1024), (257, 1024)]
+    "shape",
+    [(64, 64), (1, 64), (96, 192), (3, 21), (5, 100), (640, 1024), (257, 1024), (1030, 688)],
 )
 def test_codes_and_scales_are_those_of_bitsandbytes(
     shape: tuple[int, int], dtype: torch.dtype
@@ -50,7 +51,7 @@ def check(weight: torch.Tensor) -> None:
     packed, state = bnb.quantize_4bit(
         weight, blocksize=64, quant_type="nf4", compress_statistics=True
     )
-    parts = pack_nf4(weight)
+    parts = PACKERS["nf4"].pack("x.weight", weight)
     assert torch.equal(parts["weight"], packed)
     assert torch.equal(parts["weight.absmax"], state.absmax)
     assert torch.equal(parts["weight.nested_absmax"], state.state2.absmax)
