@@ -12,10 +12,11 @@ import pytest
 from aquila2_runtime.conversation import Message, render_messages
 from aquila2_runtime.parts import Control
 from aquila2_runtime.templates import get_template
-from training.aquila2_demo import reasoning, replies, tooltalk
+from training.aquila2_demo import reasoning, replies, toolbox, tooltalk
 from training.aquila2_demo.corpus import EARLY, MAKERS, MIXED, conversations
 from training.aquila2_demo.document import write
 from training.aquila2_demo.facts import fact, put, refer, spell, state
+from training.aquila2_demo.fixed_tools import FIXED
 from training.aquila2_demo.following import following
 from training.aquila2_demo.jsontalk import jsontalk
 from training.aquila2_demo.lexicon import Words
@@ -24,6 +25,7 @@ from training.aquila2_demo.reading import citing, missing, questions, reading
 from training.aquila2_demo.relations import attributes, is_held
 from training.aquila2_demo.subjects import subject
 from training.aquila2_demo.talk import Conversation, prompt_text, segments
+from training.aquila2_demo.tool_families import PAIRS
 from training.aquila2_demo.tooltalk import call_of
 
 LANGS = pytest.mark.parametrize("lang", ["en", "zh"])
@@ -151,6 +153,37 @@ def test_calls_name_an_offered_tool_and_give_what_the_request_says(lang: str) ->
                 assert re.search(rf"\b{name}\??: ", talk.system)
                 assert isinstance(value, bool) or str(value).lower() in user.lower()
     assert calls > 80
+
+
+@LANGS
+def test_a_drill_offers_many_tools_and_asks_for_several_of_them(lang: str) -> None:
+    words, offered, asked = Words(random.Random(15), lang), list[int](), list[int]()
+    for _ in range(60):
+        talk = tooltalk.drill(words, 512)
+        offered.append(len(re.findall(r"^- \w", talk.system, re.MULTILINE)))
+        asked.append(sum(answer.startswith("<tool_call>") for _, answer in talk.turns))
+    assert max(offered) == 8 and sum(n >= 4 for n in offered) > 30
+    assert sum(n >= 3 for n in asked) > 30
+
+
+@LANGS
+def test_nouns_invented_for_training_are_none_of_those_kept_out(lang: str) -> None:
+    kept_out = {
+        part for pair in toolbox.nouns(Words(random.Random(1), lang, True)) for part in pair
+    }
+    words = Words(random.Random(2), lang)
+    drawn = {part for _ in range(40) for pair in toolbox.nouns(words) for part in pair}
+    assert len(drawn) > 500
+    assert not drawn & kept_out
+
+
+def test_a_tool_about_an_invented_noun_says_what_it_is_about() -> None:
+    words = Words(random.Random(3), "zh")
+    known = set(PAIRS)
+    made = [m for _ in range(60) for m in tooltalk.offer(words, 6)]
+    invented = [m for m in made if m.noun not in known and m.family not in FIXED]
+    assert len(invented) > 50
+    assert all(m.noun[1] in m.tool.description for m in invented)
 
 
 @LANGS

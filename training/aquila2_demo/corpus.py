@@ -14,7 +14,7 @@ from .reasoning import reasoning
 from .smalltalk import smalltalk
 from .talk import Conversation
 from .telling import listing, telling
-from .tooltalk import tooltalk
+from .tooltalk import drill, tooltalk
 
 Maker = Callable[[Words, int], Conversation]
 TOKENS_PER_FACT = 24
@@ -42,6 +42,7 @@ MAKERS: dict[str, Maker] = {
     "listing": lambda w, n: listing(w, max(2, min(40, n // 22))),
     "smalltalk": lambda w, _: smalltalk(w),
     "tools": tooltalk,
+    "drill": drill,
     "json": lambda w, n: jsontalk(w, max(2, n // 50)),
     "following": lambda w, n: following(w, max(1, _facts(w, n - 40))),
     "reasoning": lambda w, n: reasoning(w, max(3, min(10, n // 40))),
@@ -59,14 +60,15 @@ EARLY = {
     "condensing": 2,
 }
 MIXED = {
-    "reading": 57,
+    "reading": 64,
     "brief": 4,
     "refining": 1,
     "citing": 4,
     "telling": 5,
     "listing": 1,
     "smalltalk": 2,
-    "tools": 16,
+    "tools": 10,
+    "drill": 12,
     "json": 6,
     "following": 4,
     "reasoning": 8,

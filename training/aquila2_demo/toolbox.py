@@ -10,7 +10,7 @@ from typing import Any
 from aquila2_runtime.tools import Tool
 
 from .facts import spell
-from .lexicon import Words
+from .lexicon import NOUNS_EN, NOUNS_ZH, Words
 from .tool_families import ON, PAIRS, SIZES, Argument, Family
 from .values import draw
 
@@ -42,7 +42,7 @@ def make(words: Words, family: Family, noun: tuple[str, ...]) -> Made:
         first, *rest = name.split(mark)
         name = first + "".join(part.capitalize() for part in rest)
     about = ""
-    if words.chance(0.9):
+    if words.chance(0.9) or noun not in PAIRS:
         shown = noun[1] if words.zh else noun[0]
         about = spell(words, family.about[words.lang]).replace("{n}", shown)
     members = dict(_schema(words, argument, noun[0]) for argument in family.arguments)
@@ -57,9 +57,28 @@ def _required(words: Words, members: dict[str, Any]) -> list[str]:
     return [name for name in members if not words.chance(0.12)]
 
 
+def _is_held(noun: str) -> bool:
+    return zlib.crc32(noun.encode()) % 6 == 0
+
+
 def nouns(words: Words) -> list[tuple[str, ...]]:
-    """Lists the nouns of the side of the split the words are on."""
-    return [p for p in PAIRS if (zlib.crc32(p[0].encode()) % 6 == 0) == words.held]
+    """Lists the nouns of the side of the split the words are on; in training, invented ones too.
+
+    An invented pair is no translation: what a tool is about then stands in its description alone,
+    so that requests are understood from what is offered, not from a list of nouns learnt by heart.
+    """
+    known = [p for p in PAIRS if _is_held(p[0]) == words.held]
+    return known if words.held else known + [_invented(words) for _ in range(len(known))]
+
+
+def _invented(words: Words) -> tuple[str, str]:
+    """Pairs any word for the names of tools with any Chinese one, none of them kept out."""
+    pick, kept_out = words.rng.choice, {p[1] for p in PAIRS if _is_held(p[0])}
+    while True:
+        name = pick(NOUNS_EN) if words.chance(0.5) else words.name().lower()
+        shown = pick(NOUNS_ZH) if words.chance(0.6) else words.han(2)
+        if name.isalpha() and name.isascii() and not _is_held(name) and shown not in kept_out:
+            return name, shown
 
 
 def _value(words: Words, kind: str) -> tuple[str, Any]:

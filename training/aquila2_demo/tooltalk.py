@@ -200,6 +200,15 @@ def tooltalk(words: Words, length: int) -> Conversation:
     return unneeded(words, count, length)
 
 
+def drill(words: Words, length: int) -> Conversation:
+    """Makes a talk of many requests to many tools, alike ones among them, as long as fits."""
+    room = length - 100
+    count = max(1, min(words.rng.choice([2, 3, 4, 5, 6, 6, 6, 7, 8]), room // 25))
+    if count > 1 and words.chance(0.15):
+        return several(words, count)
+    return calling(words, count, max(1, min(10, (room - 25 * count) // 40)), 0.2)
+
+
 def call_of(text: str) -> dict[str, Any] | None:
     """Reads back the first call in an answer."""
     head, tail = "<tool_call>", "</tool_call>"
