@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from aquila2_runtime.engine.attention import gathering
-from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.gathering import Gathering, Listing
+from tests.engine.caches import filled_cache
 
 SIZE, DIM, HEADS, KV_HEADS = 16, 32, 4, 2
 
@@ -17,19 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def _gathering() -> Gathering:
-    generator = torch.Generator().manual_seed(1)
-    cache = PagedKVCache(
-        num_layers=1,
-        num_blocks=64,
-        block_size=SIZE,
-        num_kv_heads=KV_HEADS,
-        head_dim=DIM,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-    )
-    for stored in (cache.keys[0], cache.values[0]):
-        stored[:, 1:] = torch.randn(stored[:, 1:].shape, generator=generator)
-    return Gathering(cache)
+    return Gathering(filled_cache(kv_heads=KV_HEADS, dim=DIM, size=SIZE))
 
 
 def _step(

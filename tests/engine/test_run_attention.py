@@ -17,6 +17,7 @@ from aquila2_runtime.engine.attention.cpu import RunAttention
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 from aquila2_runtime.engine.attention.runs import runs_of
+from tests.engine.caches import filled_cache
 
 SIZE, DIM = 16, 32
 # A run, its continuation elsewhere, and blocks in no order at all.
@@ -25,19 +26,7 @@ STREWN = [60, 30, 58, 32, 56, 34, 54, 36, 52, 38, 50, 40]
 
 
 def _cache(kv_heads: int) -> PagedKVCache:
-    generator = torch.Generator().manual_seed(1)
-    cache = PagedKVCache(
-        num_layers=1,
-        num_blocks=64,
-        block_size=SIZE,
-        num_kv_heads=kv_heads,
-        head_dim=DIM,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-    )
-    for stored in (cache.keys[0], cache.values[0]):
-        stored.copy_(torch.randn(stored.shape, generator=generator))
-    return cache
+    return filled_cache(kv_heads=kv_heads, dim=DIM, size=SIZE)
 
 
 def _plan(

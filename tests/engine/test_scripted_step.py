@@ -19,6 +19,7 @@ from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.linear import packing_of
+from tests.engine.caches import filled_cache
 from tests.engine.engines import make_model
 from tests.fixtures_checkpoint import VOCAB_SIZE, make_checkpoint
 
@@ -38,19 +39,14 @@ def _decoder(directory: Path, dtype: torch.dtype = torch.float32, **sizes: int) 
 
 
 def _cache(decoder: Decoder) -> PagedKVCache:
-    generator = torch.Generator().manual_seed(3)
-    cache = PagedKVCache(
-        num_layers=decoder.config.num_layers,
-        num_blocks=BLOCKS,
-        block_size=SIZE,
-        num_kv_heads=decoder.config.num_kv_heads,
-        head_dim=decoder.config.head_dim,
-        dtype=torch.float32,
-        device=CPU,
+    config = decoder.config
+    return filled_cache(
+        kv_heads=config.num_kv_heads,
+        dim=config.head_dim,
+        layers=config.num_layers,
+        blocks=BLOCKS,
+        size=SIZE,
     )
-    for stored in (*cache.keys, *cache.values):
-        stored.copy_(torch.randn(stored.shape, generator=generator))
-    return cache
 
 
 def _plan(lengths: list[int], prefills: tuple[PrefillSegment, ...] = ()) -> AttentionPlan:

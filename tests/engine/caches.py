@@ -1,0 +1,26 @@
+"""Caches that hold something before a test begins. It knows no requests and no attention."""
+
+from __future__ import annotations
+
+import torch
+
+from aquila2_runtime.engine.attention.cache import PagedKVCache
+
+
+def filled_cache(
+    *, kv_heads: int, dim: int, layers: int = 1, blocks: int = 64, size: int = 16, seed: int = 1
+) -> PagedKVCache:
+    """A cache on CPU in fp32, random numbers in all of its places."""
+    generator = torch.Generator().manual_seed(seed)
+    cache = PagedKVCache(
+        num_layers=layers,
+        num_blocks=blocks,
+        block_size=size,
+        num_kv_heads=kv_heads,
+        head_dim=dim,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    for stored in (*cache.keys, *cache.values):
+        stored.copy_(torch.randn(stored.shape, generator=generator))
+    return cache
