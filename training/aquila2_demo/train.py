@@ -53,6 +53,7 @@ class Plan:
     budget: int
     start: Path | None
     peak: float = 1.0
+    fused: bool = False
 
     def done(self, used: float, tokens: int) -> float:
         """Gives the fraction of the run behind us, by time or by the token budget."""
@@ -160,6 +161,8 @@ class Run:
             self._resume()
         elif plan.start is not None:
             load_start(self.net, plan.start)
+        if plan.fused:
+            self.net.fuse()
         torch.manual_seed(plan.seed + 1000 * (self.step + 1))
         self.trials = trials(self.tokenizer)
         self.supply = Supply(plan.out / "tokenizer.json", plan.tokens)
@@ -256,8 +259,18 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=0, help="tokens of the run; 0: time alone")
     parser.add_argument("--init", type=Path, help="an exported checkpoint to go on from")
     parser.add_argument("--peak", type=float, default=1.0, help="factor of all learning rates")
+    parser.add_argument("--eager", action="store_true", help="without torch's compiler")
     args = parser.parse_args()
-    plan = Plan(args.out, args.seconds, args.seed, args.tokens, args.budget, args.init, args.peak)
+    plan = Plan(
+        args.out,
+        args.seconds,
+        args.seed,
+        args.tokens,
+        args.budget,
+        args.init,
+        args.peak,
+        not args.eager,
+    )
     if not (plan.out / "tokenizer.json").exists():
         if plan.start is None:
             build(plan.out)
