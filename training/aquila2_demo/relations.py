@@ -76,7 +76,7 @@ CLASHES = [
         "ticket parking",
         "ticket prices fee_event fare",
         "minimum age",
-        "firstprize winner",
+        "firstprize winner first_prize 一等奖",
         "bake bake_at oven",
         "ingredient mix flour contains",
         "warning wind rain_until",
@@ -157,7 +157,8 @@ class Attribute:
 
     def clashes(self, key: str) -> bool:
         """Says whether the other relation may answer a question about this one."""
-        return key == self.key or any(key in line and self.key in line for line in CLASHES)
+        pair = {key.replace(" ", "_"), self.key.replace(" ", "_")}
+        return len(pair) == 1 or any(pair <= line for line in CLASHES)
 
 
 def is_held(wording: str) -> bool:

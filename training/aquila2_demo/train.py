@@ -30,7 +30,7 @@ from .rows import Batch, Row, Supply, batches, encode
 from .tokenizer import build
 
 MATRIX_RATE, OTHER_RATE, WARM, TEXT_WEIGHT, TEXT_SHARE = 0.02, 4e-3, 40, 0.1, 0.1
-CELLS = 2048
+CELLS = 1024
 LOG_SECONDS, SAVE_SECONDS = 120, 240
 # Up to which fraction of the run rows have which length, and whether plain look-up dominates.
 STAGES = [(0.1, 128, True), (0.6, 256, False), (0.88, 512, False), (0.96, 1024, False)]
