@@ -29,7 +29,7 @@ from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.engine.torch_engine import TorchEngine
 from aquila2_runtime.fits import settle
-from aquila2_runtime.lora_adapters import add_to_bank
+from aquila2_runtime.lora_adapters import adapter_bytes, add_to_bank
 from aquila2_runtime.placement import BLOCK_SIZE, Placement, type_name
 from aquila2_runtime.registry import LoadedModel
 
@@ -132,7 +132,8 @@ class ModelBuild:
                 config.packing.label,
                 options.quantization or type_name(self.placement.dtype),
             )
-        placement, needed = settle(options, config, self.placement, self.max_model_len)
+        beside = adapter_bytes(config, self.placement.dtype, self.placement.device, self.adapters)
+        placement, needed = settle(options, config, self.placement, self.max_model_len, beside)
         where = ", ".join(str(stage.device) for stage in placement.stages)
         _log.info("%s needs on %s:\n%s", name, where, needed.table())
         for choice in ("device", "attention", "cuda_graphs"):

@@ -46,7 +46,11 @@ def free_memory(devices: Sequence[torch.device]) -> list[int]:
 
 
 def settle(
-    options: LoadOptions, config: ModelConfig, placement: Placement, max_model_len: int
+    options: LoadOptions,
+    config: ModelConfig,
+    placement: Placement,
+    max_model_len: int,
+    adapters: int = 0,
 ) -> tuple[Placement, MemoryEstimate]:
     """Settle on which devices a load goes, by the memory they have free now.
 
@@ -57,6 +61,7 @@ def settle(
         config: The checkpoint.
         placement: Types, and the devices that may be used.
         max_model_len: The longest request, in tokens.
+        adapters: Bytes of the LoRA adapters beside the weights.
 
     Returns:
         The placement with its stages, and what is needed in all.
@@ -67,7 +72,7 @@ def settle(
     """
     devices = placement.candidates
     free = free_memory(devices)
-    needed = estimate(options, config, placement, max_model_len)
+    needed = estimate(options, config, placement, max_model_len, adapters=adapters)
     if len(devices) == 1:
         if needed.total > free[0]:
             raise _refusal(options, config, needed, free)
@@ -78,7 +83,7 @@ def settle(
             if needed.total <= room:
                 return placement.on(device, config, "the model fits on this one"), needed
     spread = on_several(options, placement)
-    needed = estimate(options, config, spread, max_model_len)
+    needed = estimate(options, config, spread, max_model_len, adapters=adapters)
     parts = _parts(config, needed, spread)
     # The freest first; their order among the layers stays that of their numbers.
     order = sorted(range(len(devices)), key=lambda at: -free[at])
@@ -93,13 +98,16 @@ def settle(
     raise _refusal(options, config, needed, free)
 
 
-def ways_that_fit(options: LoadOptions, config: ModelConfig, free: Sequence[int]) -> Iterator[Way]:
+def ways_that_fit(
+    options: LoadOptions, config: ModelConfig, free: Sequence[int], adapters: int = 0
+) -> Iterator[Way]:
     """Yield what fits, the most exact first.
 
     Args:
         options: What was asked for; devices and type are kept.
         config: The checkpoint.
         free: Bytes that each device has.
+        adapters: Bytes of the LoRA adapters beside the weights.
     """
     stored = config.prequantized
     for quantization in (None, "int8", "nf4") if stored is None else (stored.method,):
@@ -112,7 +120,7 @@ def ways_that_fit(options: LoadOptions, config: ModelConfig, free: Sequence[int]
                 nf4_copy=False,
                 progress=None,
             )
-            fits = _context(tried, config, free)
+            fits = _context(tried, config, free, adapters)
             if fits:
                 given = [
                     f'{name}="{value}"'
@@ -126,7 +134,7 @@ def ways_that_fit(options: LoadOptions, config: ModelConfig, free: Sequence[int]
 
 
 def gpus_that_fit(
-    options: LoadOptions, config: ModelConfig, room: int, max_model_len: int
+    options: LoadOptions, config: ModelConfig, room: int, max_model_len: int, adapters: int = 0
 ) -> int | None:
     """How many GPUs with so much free memory hold a checkpoint as it is asked for.
 
@@ -135,27 +143,29 @@ def gpus_that_fit(
         config: The checkpoint.
         room: Bytes that each has free.
         max_model_len: The longest request, in tokens.
+        adapters: Bytes of the LoRA adapters beside the weights.
 
     Returns:
         The fewest that do, from two on; None where 16 do not.
     """
     spread = on_several(dataclasses.replace(options, cuda_graphs=None), choose(options, config))
-    parts = _parts(config, estimate(options, config, spread, max_model_len), spread)
+    needed = estimate(options, config, spread, max_model_len, adapters=adapters)
+    parts = _parts(config, needed, spread)
     for count in range(2, _MOST_GPUS + 1):
         if balance(parts, [room] * count, max_model_len) is not None:
             return count
     return None
 
 
-def _context(options: LoadOptions, config: ModelConfig, free: Sequence[int]) -> int:
+def _context(options: LoadOptions, config: ModelConfig, free: Sequence[int], adapters: int) -> int:
     """The longest request that fits on one of the devices, or on all of them together."""
     placement = choose(options, config)
-    needed = estimate(options, config, placement, config.max_position)
+    needed = estimate(options, config, placement, config.max_position, adapters=adapters)
     alone = max(needed.largest_context(room) for room in free)
     if len(free) == 1:
         return alone
     spread = on_several(dataclasses.replace(options, cuda_graphs=None), placement)
-    needed = estimate(options, config, spread, config.max_position)
+    needed = estimate(options, config, spread, config.max_position, adapters=adapters)
     return max(alone, longest(_parts(config, needed, spread), free, config.max_position))
 
 
@@ -167,9 +177,9 @@ def _refusal(
     options: LoadOptions, config: ModelConfig, needed: MemoryEstimate, free: Sequence[int]
 ) -> InsufficientMemoryError:
     """What does not fit, with the table, and with everything that would fit instead."""
-    ways = [str(way) for way in ways_that_fit(options, config, free)]
+    ways = [str(way) for way in ways_that_fit(options, config, free, needed.adapters)]
     if choose(options, config).device.type == "cuda":
-        count = gpus_that_fit(options, config, max(free), needed.length)
+        count = gpus_that_fit(options, config, max(free), needed.length, needed.adapters)
         if count is not None and count > len(free):
             ways.append(f"{count} GPUs of this size, with all that was asked for")
     return does_not_fit(needed, free, ways)

@@ -8,18 +8,23 @@ of what the model itself is keyed by.
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from aquila2_runtime.checkpoint.adapter_config import projection_shapes
 from aquila2_runtime.checkpoint.lora import (
     AdapterFiles,
     check_adapter,
     read_adapter,
     warn_of_other_base,
 )
-from aquila2_runtime.errors import EngineClosedError
+from aquila2_runtime.engine.lora import SITES
+from aquila2_runtime.errors import EngineClosedError, InsufficientMemoryError
 
 if TYPE_CHECKING:
+    import torch
+
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.engine.lora import LoraBank
     from aquila2_runtime.engine.torch_engine import TorchEngine
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from aquila2_runtime.registry import LoadedModel
 
 _POLL_SECONDS = 0.2
+# What ranks are padded to where weights are laid out for the processor, or a little less.
+_CPU_RANKS: Final = 64
 
 
 def check_adapters(
@@ -64,15 +71,56 @@ def merged(options: LoadOptions, adapters: Sequence[AdapterFiles]) -> AdapterFil
     return next((files for files in adapters if files.name == options.merge_adapter), None)
 
 
+def adapter_bytes(
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    adapters: Sequence[AdapterFiles],
+) -> int:
+    """Memory that adapters will take beside the weights, from their headers alone.
+
+    Args:
+        config: The base model's facts.
+        dtype: Type they are computed in.
+        device: Where.
+        adapters: Checked; one that is there under two names counts once.
+    """
+    shapes = projection_shapes(config)
+    held = 0
+    different = {files.digest: files for files in adapters}.values()
+    for layer, parts in itertools.product(range(config.num_layers), SITES.values()):
+        ranks = sum(
+            files.config.rank for files in different for part in parts
+            if (layer, part) in files.pairs
+        )  # fmt: skip
+        if device.type == "cpu":
+            ranks = -(-ranks // _CPU_RANKS) * _CPU_RANKS
+        held += ranks * (shapes[parts[0]][1] + sum(shapes[part][0] for part in parts))
+    return held * dtype.itemsize
+
+
 def add_to_bank(bank: LoraBank, adapters: Sequence[AdapterFiles]) -> None:
     """Read adapters that are not there yet; called in the thread that owns the model.
 
     Raises:
         WeightsError: An adapter's file changed, or holds NaN or infinity.
+        InsufficientMemoryError: The device is full.
     """
+    import torch
+
     for files in adapters:
         if files.digest not in bank:
-            bank.add(files.digest, read_adapter(files), files.config.scaling)
+            pairs = read_adapter(files)
+            try:
+                bank.add(files.digest, pairs, files.config.scaling)
+            except torch.OutOfMemoryError as error:
+                raise InsufficientMemoryError(
+                    f"The adapter {files.name!r} does not fit beside the model: {error!s:.300}",
+                    parameter="adapters",
+                    value=files.name,
+                    hint="Give it when the model is loaded, so that its cache leaves room for it, "
+                    "or load with a smaller kv_cache_memory.",
+                ) from None
 
 
 def attach(model: LoadedModel, adapters: Sequence[AdapterFiles]) -> None:
@@ -80,6 +128,7 @@ def attach(model: LoadedModel, adapters: Sequence[AdapterFiles]) -> None:
 
     Raises:
         WeightsError: As for :func:`add_to_bank`.
+        InsufficientMemoryError: Likewise.
         EngineClosedError: The model was closed meanwhile.
     """
     missing = [files for files in adapters if files.digest not in model.bank]

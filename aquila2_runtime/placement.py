@@ -34,6 +34,8 @@ _CUDA_STEP_TOKENS: Final = 2_048
 _CPU_PREFILL_BESIDE: Final = 384
 _CUDA_PREFILL_BESIDE: Final = 512
 _NUM_SEQS: Final = 64
+# The compute capability of the first GPUs that multiply bfloat16.
+_BFLOAT16_FROM: Final = (8, 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def choose(options: LoadOptions, config: ModelConfig) -> Placement:
     reasons: dict[str, str] = {}
     candidates, reasons["device"] = _candidates(options.device)
     device = candidates[0]
-    dtype, reasons["dtype"] = _dtype(options, config, device)
+    dtype, reasons["dtype"] = _dtype(options, config, candidates)
     reasons["weights"] = _layout(options, config, device, dtype)
     kv_dtype, reasons["kv_cache_dtype"] = _kv_dtype(options, device, dtype)
     attention, reasons["attention"] = _attention(options, config, candidates, dtype, kv_dtype)
@@ -149,6 +151,7 @@ def estimate(
     placement: Placement,
     max_model_len: int,
     kv_tokens: int | None = None,
+    adapters: int = 0,
 ) -> MemoryEstimate:
     """Estimate a load's memory where it is placed.
 
@@ -158,6 +161,7 @@ def estimate(
         placement: Its place.
         max_model_len: The longest request, in tokens.
         kv_tokens: Tokens the cache holds; None is one request of full length.
+        adapters: Bytes of the LoRA adapters beside the weights.
     """
     return estimate_memory(
         config,
@@ -171,6 +175,9 @@ def estimate(
         # A greedy step and a mixed one of each size.
         graphs=2 * len(bucket_sizes(placement.max_num_seqs)) if placement.cuda_graphs else 0,
         nf4_copy=options.nf4_copy,
+        # On CPU there are kernels for any number of rows.
+        unpacks=placement.device.type == "cuda",
+        adapters=adapters,
     )
 
 
@@ -226,17 +233,18 @@ def _attention(
 
 
 def _dtype(
-    options: LoadOptions, config: ModelConfig, device: torch.device
+    options: LoadOptions, config: ModelConfig, devices: Sequence[torch.device]
 ) -> tuple[torch.dtype, str]:
     if options.dtype != "auto":
         return _named(options.dtype), "asked for"
-    if device.type == "cpu":
+    if devices[0].type == "cpu":
         if config.num_parameters < _SMALL_MODEL:
             return torch.float32, "a small model on CPU, where float32 costs little"
         return torch.bfloat16, "half the memory of float32 on CPU, and float16 is slow there"
     if config.torch_dtype == "float16":
         return torch.float16, "the checkpoint's own"
-    if not torch.cuda.is_bf16_supported():
+    # Older ones emulate it, which torch calls supported.
+    if any(torch.cuda.get_device_capability(device) < _BFLOAT16_FROM for device in devices):
         return torch.float16, "this GPU has no bfloat16"
     return torch.bfloat16, "the checkpoint's own" if config.torch_dtype == "bfloat16" else (
         "half the memory of float32"

@@ -17,14 +17,19 @@ import importlib.util
 import json
 import platform
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aquila2_runtime.checkpoint.config import ModelConfig
+from aquila2_runtime.checkpoint.free_memory import available_memory
+from aquila2_runtime.engine.faults import empty_device_cache
 from aquila2_runtime.load_options import LoadOptions
+from aquila2_runtime.placement import choose, estimate
 from benchmarks import gpu_agreement
+from benchmarks.gpu_bars import BARS, Bars, Table
 from benchmarks.gpu_measure import Waiting, decode_rate, first_token, limits, random_ids, stall
 from benchmarks.gpu_models import (
     Bench,
@@ -37,27 +42,6 @@ from benchmarks.gpu_models import (
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PARTS = ("agreement", "7b-bf16", "7b-nf4", "34b-bf16", "34b-nf4")
-
-
-@dataclasses.dataclass(frozen=True)
-class Bars:
-    """What a part is held to; fractions of the roofline where not said otherwise."""
-
-    short: float
-    long: float
-    batch: float
-    shared: float  # times the tokens of reading the document once per request
-    prefill_seconds: float
-    generate: float  # times transformers' generate
-
-
-# NF4 cells are held to bf16 ones by hand: their fractions of a roofline say little.
-BARS = {
-    "7b-bf16": Bars(0.80, 0.70, 0.65, 5.0, 0.65, 2.0),
-    "7b-nf4": Bars(0.44, 0.55, 0.43, 5.0, 0.70, 2.0),
-    "34b-bf16": Bars(0.80, 0.75, 0.65, 1.8, 2.9, 1.2),
-    "34b-nf4": Bars(0.50, 0.46, 0.23, 2.5, 3.1, 2.0),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,27 +80,8 @@ def roofline(config: ModelConfig, packed: bool, rows: int, context: float, speed
     return rows * speed * 1e9 / read
 
 
-class Table:
-    """Cells with their bars."""
-
-    def __init__(self, *, judge: bool) -> None:
-        self._judge = judge
-        self.cells: dict[str, dict[str, Any]] = {}
-
-    def add(
-        self, name: str, value: float, bar: float | None, *, below: bool = False, **more: Any
-    ) -> None:
-        """Note a cell and print it."""
-        bar = bar if self._judge else None
-        met = None if bar is None else (value <= bar if below else value >= bar)
-        self.cells[name] = {"value": value, "bar": bar, "met": met, **more}
-        sign = "" if bar is None else f"  bar {'<=' if below else '>='} {bar:g}  "
-        verdict = {None: "", True: "met", False: "NOT MET"}[met]
-        rest = "  ".join(
-            f"{key}={entry:.4g}" if isinstance(entry, float) else f"{key}={entry}"
-            for key, entry in more.items()
-        )
-        print(f"{name:34} {value:10.4g}{sign}{verdict}  {rest}", flush=True)
+class TooSmall(Exception):
+    """The card does not hold what is to be measured."""
 
 
 def measure_part(part: str, device: torch.device, scale: Scale, *, tiny: bool) -> dict[str, Any]:
@@ -129,7 +94,13 @@ def measure_part(part: str, device: torch.device, scale: Scale, *, tiny: bool) -
     speed = found["limits"]["copy_gb_per_s"]
     print(json.dumps(found["limits"]), flush=True)
     config = shape("tiny" if tiny else size, scale.room)
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    options = LoadOptions(
+        model="random", device=str(device), quantization="nf4" if packed else None,
+        max_num_seqs=scale.batch, dtype="auto" if device.type == "cuda" else "float32",
+    )  # fmt: skip
+    # What was measured with is no part of the model's memory.
+    empty_device_cache()
+    dtype = _dtype_that_fits(options, config, device, scale)
     used_before = _used(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -137,10 +108,6 @@ def measure_part(part: str, device: torch.device, scale: Scale, *, tiny: bool) -
     model = (random_nf4_model if packed else random_model)(config, device, dtype)
     print(f"model made in {time.perf_counter() - made:.1f} s", flush=True)
     theirs = _generate_rate(model, config, scale, device)
-    options = LoadOptions(
-        model="random", device=str(device), quantization="nf4" if packed else None,
-        max_num_seqs=scale.batch, dtype="auto" if device.type == "cuda" else "float32",
-    )  # fmt: skip
     waiting = Waiting()
     bench = start_engine(
         model, config, options, scale.room, most_tokens=None if device.type == "cuda" else 4_000
@@ -156,6 +123,23 @@ def measure_part(part: str, device: torch.device, scale: Scale, *, tiny: bool) -
     found |= {"cells": table.cells, "attention": bench.placement.attention,
               "reasons": bench.placement.reasons}  # fmt: skip
     return found
+
+
+def _dtype_that_fits(
+    options: LoadOptions, config: ModelConfig, device: torch.device, scale: Scale
+) -> torch.dtype:
+    """The type the runtime would choose.
+
+    Raises:
+        TooSmall: One request of full length does not fit.
+    """
+    placement = choose(options, config)
+    needed = estimate(options, config, placement, scale.room)
+    free = available_memory(str(device))
+    if needed.total > free:
+        message = f"needs {needed.total / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
+        raise TooSmall(message)
+    return placement.dtype
 
 
 def _cells(
@@ -250,7 +234,11 @@ def _synchronize(device: torch.device) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the parts that are asked for; 0 even where a bar is not met, which the table says."""
+    """Run the parts that are asked for, whatever becomes of the others.
+
+    Returns:
+        1 where a part failed; 0 even where a bar is not met, which the table says.
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
     parser.add_argument("--tiny", action="store_true", help="small sizes, on CPU")
@@ -261,25 +249,37 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device("cpu" if chosen.tiny else "cuda:0")
     card = "cpu-tiny" if chosen.tiny else torch.cuda.get_device_name(device)
     scale = TINY if chosen.tiny else FULL
+    failed = False
     for part in PARTS if chosen.part == "all" else (chosen.part,):
         if part.endswith("nf4") and importlib.util.find_spec("bitsandbytes") is None:
             print(f"== {part}: not run, bitsandbytes is not installed", flush=True)
             continue
         print(f"== {part} on {card}", flush=True)
         started = time.perf_counter()
-        if part == "agreement":
-            found = gpu_agreement.measure(device, tiny=chosen.tiny)
-        else:
-            found = measure_part(part, device, scale, tiny=chosen.tiny)
+        try:
+            if part == "agreement":
+                found = gpu_agreement.measure(device, tiny=chosen.tiny)
+            else:
+                found = measure_part(part, device, scale, tiny=chosen.tiny)
+        except TooSmall as problem:
+            print(f"== {part}: not run, {problem}", flush=True)
+            continue
+        except Exception:
+            # The card's time is dear: the other parts are measured all the same.
+            traceback.print_exc()
+            print(f"== {part}: FAILED", flush=True)
+            failed = True
+            continue
+        finally:
+            # The frames of what failed hold its weights until then.
+            gc.collect()
+            empty_device_cache()
         found |= {"card": card, "torch": torch.__version__, "python": platform.python_version(),
                   "seconds": time.perf_counter() - started}  # fmt: skip
         chosen.results.mkdir(parents=True, exist_ok=True)
         target = chosen.results / f"gpu-{part}-{card.replace(' ', '-').lower()}.json"
         target.write_text(json.dumps(found, indent=1), "utf-8")
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Feed: a checkpoint's tensors in the form in which transformers is to read them. No model here.
 
-A model in main memory gets copies, not views of the mapped files. Weights are packed here for it,
-while they are read: transformers finds what it would find in a directory that was saved packed.
+Tensors are read from their files, not seen in mapped ones. For a model in main memory weights are
+packed here, while they are read: transformers finds what it would find in a directory that was
+saved packed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 
 from aquila2_runtime.checkpoint.expected import FLOATS, projections
 from aquila2_runtime.checkpoint.packer import PACKERS, packing_sources
+from aquila2_runtime.checkpoint.room import Room
 from aquila2_runtime.checkpoint.sources import OwnSource, Source, open_sources
 from aquila2_runtime.errors import WeightsError
 
@@ -62,15 +64,17 @@ def feed(
     if settings is not None and not stored:
         packed = {f"{name}.weight" for name in projections(config)}
 
-    def own(name: str, source: Any) -> Any:
-        if name in packed or not isinstance(source, Source):
-            return source
-        # Scales of packed weights keep their type.
-        plain = name.endswith(".weight") and files.tensors[name].dtype in FLOATS
-        return OwnSource(source, dtype if plain else None)
+    room = Room()
 
-    if on_cpu or stored:
-        sources = {name: own(name, source) for name, source in sources.items()}
+    def own(name: str, source: Any) -> Any:
+        if (on_cpu and name in packed) or not isinstance(source, Source):
+            return source
+        # Scales of packed weights keep their type; on its device transformers changes it itself.
+        plain = name.endswith(".weight") and files.tensors[name].dtype in FLOATS
+        return OwnSource(source, dtype if plain and (on_cpu or stored) else None, room,
+                         moves=not (on_cpu or stored))  # fmt: skip
+
+    sources = {name: own(name, source) for name, source in sources.items()}
     if packed and on_cpu:
         packer = PACKERS["nf4" if settings.load_in_4bit else "int8"]
         return packing_sources(sources, packed, packer, dtype, watch), True
@@ -79,7 +83,7 @@ def feed(
 
 def _check_tied(sources: Mapping[str, Any], watch: Watch) -> None:
     """A head that is stored although it is tied must be the embedding."""
-    head, embedding = (sources[name].stored[...] for name in (_HEAD, _EMBEDDING))
+    head, embedding = (sources[name].values() for name in (_HEAD, _EMBEDDING))
     if not torch.equal(head, embedding.to(head.dtype)):
         raise WeightsError(
             f"{_HEAD} differs from {_EMBEDDING}, yet config.json ties them.",

@@ -42,6 +42,7 @@ class MemoryEstimate:
         workspace: Hidden states, gathered context and logits of one step.
         graphs: Captured decoding steps with their own hidden states and logits.
         copy: The 16-bit copy of packed weights, where asked for.
+        adapters: LoRA adapters beside the weights.
         context: Tokens the checkpoint was made for.
         length: Tokens of the longest request.
         gathered: Bytes of workspace per token of it: its context, brought together.
@@ -58,6 +59,7 @@ class MemoryEstimate:
     gathered: int
     graphs: int = 0
     copy: int = 0
+    adapters: int = 0
 
     @property
     def kv_cache(self) -> int:
@@ -72,7 +74,7 @@ class MemoryEstimate:
     @property
     def fixed(self) -> int:
         """Bytes of everything but keys and values."""
-        return self.weights + self.copy + self.workspace + self.graphs
+        return self.weights + self.copy + self.adapters + self.workspace + self.graphs
 
     @property
     def reserve(self) -> int:
@@ -95,6 +97,8 @@ class MemoryEstimate:
         ]
         if self.graphs:
             rows.insert(-1, ("captured steps", self.graphs))
+        if self.adapters:
+            rows.insert(1, ("adapters", self.adapters))
         if self.copy:
             rows.insert(1, ("16-bit copy", self.copy))
         width = max(len(name) for name, _ in rows)
@@ -113,6 +117,8 @@ def estimate_memory(
     step_tokens: int = _STEP_TOKENS,
     graphs: int = 0,
     nf4_copy: bool = False,
+    unpacks: bool = False,
+    adapters: int = 0,
 ) -> MemoryEstimate:
     """Estimate the memory of a checkpoint before anything is allocated.
 
@@ -128,6 +134,9 @@ def estimate_memory(
         step_tokens: Most tokens of a step.
         graphs: Decoding steps that are captured.
         nf4_copy: Whether packed projections are kept in ``dtype`` as well.
+        unpacks: Whether products of many rows unpack 4-bit weights: the widest projection is then
+            there in ``dtype`` for a moment.
+        adapters: Bytes of the LoRA adapters beside the weights.
 
     Raises:
         InvalidLoadOptionError: An unknown type or quantization.
@@ -139,18 +148,26 @@ def estimate_memory(
     head = config.num_kv_heads * config.head_dim
     gathered = head * (2 * max(item, kv_item) if kv_item > 1 else 2 * item + 5)
     step = _Step(config, item, rows)
+    passing = 0
+    if unpacks and quantization == "nf4" and not nf4_copy:
+        passing = 2 * config.intermediate_size * config.hidden_size * item
     return MemoryEstimate(
         weights=_weight_bytes(config, item, quantization),
         weights_label=quantization or dtype,
         kv_per_token=kv_token_bytes(config, kv_item),
         kv_dtype=kv_dtype or dtype,
         kv_tokens=kv_tokens if kv_tokens is not None else length,
-        workspace=step_tokens * step.wide + length * gathered + step.logits * _LOGIT_BYTES,
+        workspace=step_tokens * step.wide
+        + length * gathered
+        + step.logits * _LOGIT_BYTES
+        + passing,
         context=config.max_position,
         length=length,
         gathered=gathered,
-        graphs=graphs * _GRAPH_BYTES + step.captured if graphs else 0,
+        # What captured steps pass through is kept, apart from what other steps do.
+        graphs=graphs * _GRAPH_BYTES + step.captured + passing if graphs else 0,
         copy=config.linear_parameters * item if nf4_copy else 0,
+        adapters=adapters,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -15,9 +15,12 @@ from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.packing import Packing
+    from aquila2_runtime.checkpoint.room import Room
     from aquila2_runtime.checkpoint.verify import WeightFiles
     from aquila2_runtime.checkpoint.watch import Watch
 
+# Numbers that are read, checked and put in their place together: they stay in the cache meanwhile.
+_STRETCH: Final = 1 << 18
 # What is added to a tensor when it is read: a function of its values.
 Update = Callable[[torch.Tensor], torch.Tensor]
 
@@ -27,37 +30,80 @@ class Source:
 
     Args:
         name: Its name.
-        stored: Gives its values when it is indexed, as a view of the mapped file.
+        stored: Reads its values; or all of them, as a view of the mapped file.
         watch: Told of what is read.
         update: A change to make to its values.
-        pieces: Gives some of its values at a time; None where only all can be had.
     """
 
     def __init__(
-        self,
-        name: str,
-        stored: Any,
-        watch: Watch,
-        update: Update | None,
-        pieces: StoredTensor | None = None,
+        self, name: str, stored: StoredTensor | torch.Tensor, watch: Watch, update: Update | None
     ) -> None:
         self._name = name
         self.names = (name,)
-        self.stored = stored
-        self.pieces = pieces if update is None else None
+        self._stored = stored
         self._watch = watch
         self._update = update
 
+    @property
+    def pieces(self) -> StoredTensor | None:
+        """Gives some of its values at a time; None where only all can be had."""
+        if self._update is not None or isinstance(self._stored, torch.Tensor):
+            return None
+        return self._stored
+
+    @property
+    def owned(self) -> bool:
+        """Whether what it gives is no view of the mapped file."""
+        return self._update is not None or not isinstance(self._stored, torch.Tensor)
+
     def get_dtype(self) -> str:
-        """The stored type as safetensors spells it; transformers asks whether it is a float."""
-        if isinstance(self.stored, torch.Tensor):
-            return "F" if self.stored.is_floating_point() else "I"
-        return str(self.stored.get_dtype())
+        """Its type, as far as transformers asks: whether it is a float."""
+        return "F" if self._stored.dtype.is_floating_point else "I"
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        tensor: torch.Tensor = self.stored[index]
+        tensor = self.values()[index]  # type: ignore[index]
         self._watch.seen(self._name, tensor)
         return tensor if self._update is None else self._update(tensor)
+
+    def values(self) -> torch.Tensor:
+        """Its values, neither checked nor counted.
+
+        Raises:
+            WeightsError: The file became shorter, or cannot be read.
+        """
+        stored = self._stored
+        if isinstance(stored, torch.Tensor):
+            return stored
+        own = torch.empty(stored.shape, dtype=stored.dtype)
+        try:
+            stored.read(own)
+        except WeightsError as error:
+            # The loader wraps what it is told; this is what is wrong.
+            raise self._watch.fail(error) from None
+        return own
+
+    def read(self, pieces: StoredTensor, out: torch.Tensor, room: Room) -> None:
+        """Read it in pieces, each of which is checked.
+
+        Args:
+            pieces: Its own.
+            out: Contiguous, of its shape, on CPU; of any type.
+            room: For what is only passed through.
+
+        Raises:
+            WeightsError: The file became shorter, or a number is not finite.
+        """
+        line = out.view(-1)
+        try:
+            for start in range(0, len(line), _STRETCH):
+                part = line[start : start + _STRETCH]
+                values = room.take("read", pieces.dtype, len(part))
+                pieces.read(values, start)
+                self._watch.check(self._name, values)
+                part.copy_(values)
+        except WeightsError as error:
+            raise self._watch.fail(error) from None
+        self.done()
 
     def done(self) -> None:
         """Say that it was read to its end, in pieces, and found to be finite."""
@@ -99,27 +145,45 @@ class PackedSource:
 class OwnSource:
     """A tensor that no file's memory is behind any more.
 
-    What is read is a view of the mapped file: it would change with the file, and crash the process
-    where the file became shorter.
+    A view of the mapped file would change with the file, and the process is killed that looks at it
+    after the file became shorter. So what can be read in pieces is; the rest is copied.
 
     Args:
         source: Gives its values.
         dtype: Type it is wanted in; None leaves its own. Beside packed weights transformers would
             leave everything in the file's.
+        room: For what is only passed through.
+        moves: Whether whoever asks for it brings it to another device at once: the next tensor that
+            the same thread reads then takes its place.
     """
 
-    def __init__(self, source: Source, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, source: Source, dtype: torch.dtype | None, room: Room, *, moves: bool = False
+    ) -> None:
         self.names = source.names
         self._source = source
         self._dtype = dtype
+        self._room = room
+        self._moves = moves
 
     def get_dtype(self) -> str:
         """The stored type as safetensors spells it."""
         return self._source.get_dtype()
 
     def __getitem__(self, index: object) -> torch.Tensor:
-        tensor = self._source[index]
-        return tensor.to(self._dtype or tensor.dtype, copy=True)
+        pieces = self._source.pieces
+        if pieces is None:
+            tensor = self._source[index]
+            copies = not (self._moves or self._source.owned)
+            return tensor.to(self._dtype or tensor.dtype, copy=copies)
+        dtype = self._dtype or pieces.dtype
+        if self._moves:
+            own = self._room.take("own", dtype, *pieces.shape)
+        else:
+            own = torch.empty(pieces.shape, dtype=dtype)
+        self._source.read(pieces, own, self._room)
+        whole: torch.Tensor = own[index]  # type: ignore[index]
+        return whole
 
 
 def open_sources(
@@ -133,8 +197,8 @@ def open_sources(
         updates: Changes to make to tensors, by name, when they are read whole.
 
     Returns:
-        For each tensor what gives its values when indexed, as a view of the mapped file where they
-        are stored as they are.
+        For each tensor what gives its values when indexed; of ``.bin`` files as a view of the
+        mapped file.
 
     Raises:
         WeightsError: A shard cannot be opened, or is not the one that was verified.
@@ -143,10 +207,9 @@ def open_sources(
     files.check_unchanged()
     for file in files.files:
         names = [name for name, info in files.tensors.items() if info.file == file]
-        stored, pieces = _open(file, names, files)
+        stored = _open(file, names, files)
         sources |= {
-            name: Source(name, stored[name], watch, (updates or {}).get(name), pieces.get(name))
-            for name in names
+            name: Source(name, stored[name], watch, (updates or {}).get(name)) for name in names
         }
     # Opened by name: what was opened is what was verified if neither moment saw another file.
     files.check_unchanged()
@@ -157,25 +220,19 @@ def open_sources(
 
 def _open(
     file: Path, names: list[str], files: WeightFiles
-) -> tuple[Mapping[str, Any], Mapping[str, StoredTensor]]:
-    """What gives a shard's tensors whole, and what gives them in pieces."""
-    from safetensors import SafetensorError, safe_open
-
+) -> Mapping[str, StoredTensor | torch.Tensor]:
+    """What gives a shard's tensors."""
     if files.format == "bin":
-        return open_bin(file), {}
+        return open_bin(file)
     try:
-        mapped = safe_open(file, framework="pt", device="cpu")
         opened = StoredFile(file)
-        return (
-            {name: mapped.get_slice(name) for name in names},
-            {name: StoredTensor(opened, files.tensors[name]) for name in names},
-        )
-    except (SafetensorError, OSError) as problem:
+    except OSError as problem:
         raise WeightsError(
             f"{file.name} cannot be opened: {problem!s:.200}.",
             parameter=file.name,
             hint="Fetch the file again.",
         ) from None
+    return {name: StoredTensor(opened, files.tensors[name]) for name in names}
 
 
 def _joined(

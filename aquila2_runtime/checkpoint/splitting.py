@@ -23,7 +23,7 @@ class Parts:
 
     Attributes:
         layers: How many there are.
-        layer: Of one layer's weights.
+        layer: Of one layer's weights, and of what adapters have beside them.
         first: Of the embedding, which is on the first device.
         last: Of the last norm and the head, which are on the last one.
         each: Of a step's workspace, on every device.
@@ -68,7 +68,7 @@ def parts_of(config: ModelConfig, estimate: MemoryEstimate, item: int) -> Parts:
     table = config.vocab_size * config.hidden_size * item
     norm = config.hidden_size * item
     tables = table if config.tie_word_embeddings else 2 * table
-    layers = estimate.weights + estimate.copy - tables - norm
+    layers = estimate.weights + estimate.copy + estimate.adapters - tables - norm
     return Parts(
         layers=config.num_layers,
         layer=-(-layers // config.num_layers),

@@ -53,14 +53,38 @@ def take_linear(parent: torch.nn.Module, *names: str, nf4_copy: bool = False) ->
     return taken
 
 
-def linear(weight: torch.Tensor) -> Projection:
+def linear(weight: torch.Tensor) -> PlainProjection | PackedProjection:
     """A projection by a weight ``[outputs, inputs]``, packed where that is faster."""
     packed = pack(weight)
     if packed is None:
-        on_cpu = weight.device.type == "cpu"
-        return functools.partial(_plain_padded if on_cpu else _plain, weight)
+        return PlainProjection(weight)
     pads = weight.shape[1] > _LONG or not (weight.dtype == torch.float32 or _multiplies_bfloat16())
     return PackedProjection(packed, pads)
+
+
+class PlainProjection:
+    """A projection by a weight as it is.
+
+    Args:
+        weight: ``[outputs, inputs]``.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.weight = weight
+        self._product = _plain_padded if weight.device.type == "cpu" else _plain
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Multiply rows. ``[rows, inputs]`` to ``[rows, outputs]``."""
+        return self._product(self.weight, states)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the weight."""
+        return self.weight.nbytes
+
+    def plain(self) -> torch.Tensor:
+        """The weight, ``[outputs, inputs]``."""
+        return self.weight
 
 
 class PackedProjection:
@@ -85,6 +109,16 @@ class PackedProjection:
             return product(twice, weight, None, "none", [], "").narrow(0, 0, 1)
         return product(states, weight, None, "none", [], "")
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the weight, which is padded to whole blocks."""
+        return int(torch.ops.mkldnn._nbytes(self.weight))
+
+    def plain(self) -> torch.Tensor:
+        """The weight as it was before it was packed, ``[outputs, inputs]``: a copy."""
+        dense: torch.Tensor = self.weight.to_dense()
+        return dense
+
 
 def pack(weight: torch.Tensor) -> torch.Tensor | None:
     """The weight in oneDNN's layout, or None where there is none for it."""
@@ -99,7 +133,8 @@ def packing_of(dtype: torch.dtype) -> str | None:
     mkldnn = torch.ops.mkldnn
     if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return "this torch has no oneDNN, or it is switched off"
-    if not hasattr(mkldnn, "_linear_pointwise") or not hasattr(mkldnn, "_reorder_linear_weight"):
+    needed = ("_linear_pointwise", "_reorder_linear_weight", "_nbytes")
+    if not all(hasattr(mkldnn, name) for name in needed):
         return "this torch does not offer oneDNN's packed products"
     if dtype == torch.float32:
         return None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from aquila2_runtime.engine.linear import Projection, linear
+from aquila2_runtime.engine.linear import PackedProjection, PlainProjection, linear
 from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Site:
-    """The stacked matrices of one fused projection in one layer."""
+    """The stacked matrices of one fused projection in one layer, held as they are multiplied.
 
-    down: torch.Tensor  # [ranks, in]
-    up: torch.Tensor  # [out, ranks], scaled
+    Their products do not depend on the other rows either (see ``linear``).
+    """
+
+    shrink: PlainProjection | PackedProjection  # by [ranks, in]
+    grow: PlainProjection | PackedProjection  # by [out, ranks], scaled
     owners: tuple[int, ...]  # the adapter each rank belongs to
-    # The products by both, which do not depend on the other rows either (see ``linear``).
-    shrink: Projection
-    grow: Projection
 
 
 class LoraBank:
@@ -88,11 +88,7 @@ class LoraBank:
     @property
     def num_bytes(self) -> int:
         """Memory of the stacked matrices."""
-        return sum(
-            tensor.numel() * tensor.element_size()
-            for site in self._sites.values()
-            for tensor in (site.down, site.up)
-        )
+        return sum(site.shrink.num_bytes + site.grow.num_bytes for site in self._sites.values())
 
     @torch.inference_mode()
     def add(self, key: str, pairs: Mapping[tuple[int, str], Pair], scaling: float) -> None:
@@ -153,7 +149,8 @@ class LoraBank:
         owners: list[int] = []
         before = self._sites.get((layer, site))
         if before is not None:
-            downs, ups, owners = [before.down], [before.up], list(before.owners)
+            downs, ups = [before.shrink.plain()], [before.grow.plain()]
+            owners = list(before.owners)
         for part, (down, up) in own:
             start = sum(self._outputs[name] for name in parts[: parts.index(part)])
             rank = down.shape[0]
@@ -167,8 +164,7 @@ class LoraBank:
             downs.append(down.to(self._dtype).to(device))
             ups.append(wide)
             owners += [number] * rank
-        lower, upper = torch.cat(downs), torch.cat(ups, dim=1)
-        return _Site(lower, upper, tuple(owners), linear(lower), linear(upper))
+        return _Site(linear(torch.cat(downs)), linear(torch.cat(ups, dim=1)), tuple(owners))
 
 
 class LoraStep:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import gpu
 from benchmarks.gpu import main
 
 
@@ -25,6 +26,30 @@ def test_the_benchmark_measures_every_cell_in_small(
     # On CPU nothing is judged.
     assert {cell["met"] for cell in cells.values()} == {None}
     assert "NOT MET" not in capsys.readouterr().out
+
+
+def test_a_part_that_fails_leaves_the_others_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What does not fit is no failure; whatever else goes wrong is, and is told at the end."""
+
+    def measured(part: str, *args: object, **more: object) -> dict[str, object]:
+        if part == "7b-bf16":
+            raise RuntimeError("CUDA error: an illegal memory access")
+        if part == "34b-bf16":
+            raise gpu.TooSmall("needs 70.0 GiB, 23.0 are free")
+        return {"part": part}
+
+    monkeypatch.setattr(gpu, "measure_part", measured)
+    monkeypatch.setattr(gpu.gpu_agreement, "measure", lambda *args, **more: {})
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: object())
+    assert main(["--tiny", "--results", str(tmp_path)]) == 1
+    kept = {file.name.removesuffix("-cpu-tiny.json") for file in tmp_path.iterdir()}
+    assert kept == {"gpu-agreement", "gpu-7b-nf4", "gpu-34b-nf4"}
+    told = capsys.readouterr()
+    assert "7b-bf16: FAILED" in told.out
+    assert "illegal memory access" in told.err
+    assert "34b-bf16: not run, needs 70.0 GiB" in told.out
 
 
 def test_the_agreement_part_finds_transformers_logits(tmp_path: Path) -> None:

@@ -104,6 +104,22 @@ def test_captured_steps_and_the_copy_of_packed_weights_are_counted() -> None:
     assert "16-bit copy" in copy.table()
 
 
+@pytest.mark.parametrize(("config", "widest"), [(SEVEN, 22_016 * 4_096), (SEVENTY, 57_344 * 8_192)])
+def test_a_4_bit_weight_that_is_unpacked_for_many_rows_is_counted(
+    config: ModelConfig, widest: int
+) -> None:
+    """Once for prompts and once for captured steps, which keep memory of their own."""
+    options = {"dtype": "bfloat16", "quantization": "nf4", "graphs": 20}
+    plain = estimate_memory(config, **options)  # type: ignore[arg-type]
+    unpacked = estimate_memory(config, **options, unpacks=True)  # type: ignore[arg-type]
+    assert unpacked.workspace - plain.workspace == 2 * widest
+    assert unpacked.graphs - plain.graphs == 2 * widest
+    copied = estimate_memory(config, **options, unpacks=True, nf4_copy=True)  # type: ignore[arg-type]
+    assert copied.workspace == plain.workspace
+    wide = estimate_memory(config, dtype="bfloat16", unpacks=True)
+    assert wide.workspace == estimate_memory(config, dtype="bfloat16").workspace
+
+
 def test_what_a_step_needs_beside_weights_is_a_small_part_of_them() -> None:
     """7B, 34B and 70B at a long context and full batches: under a seventh of the weights."""
     for config in (SEVEN, THIRTY_FOUR, SEVENTY):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,47 @@ def test_a_file_that_became_shorter_is_an_error_that_names_it(tmp_path: Path) ->
     with pytest.raises(WeightsError, match=r"model\.safetensors became shorter") as caught:
         stored.read(torch.empty(4_000))
     assert caught.value.parameter == file.name
+
+
+SHORTER = """
+import os, sys, torch
+from pathlib import Path
+from aquila2_runtime.checkpoint import feed
+from aquila2_runtime.checkpoint.config import read_config
+from aquila2_runtime.checkpoint.weights import load_weights
+from aquila2_runtime.errors import WeightsError
+
+path, device = Path(sys.argv[1]), sys.argv[2]
+
+# Once it is verified and opened, before its tensors are read.
+plain = feed.open_sources
+def late(files, watch, **more):
+    found = plain(files, watch, **more)
+    os.truncate(path / "model.safetensors", 9_000)
+    return found
+
+feed.open_sources = late
+try:
+    load_weights(path, read_config(path), dtype=torch.bfloat16, device=torch.device(device))
+except WeightsError as error:
+    print("refused:", error.message)
+"""
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_checkpoint_that_becomes_shorter_while_it_is_read_is_an_error_and_kills_nothing(
+    tmp_path: Path, device: str, tied: bool
+) -> None:
+    """L3: whatever is mapped of such a file ends the process that looks at it (SIGBUS)."""
+    path = make_checkpoint(tmp_path / "model", layout="safetensors", dtype=torch.bfloat16,
+                           tie_word_embeddings=tied)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", SHORTER, str(path), device],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stderr[-500:])
+    assert "model.safetensors became shorter while it was read" in done.stdout
 
 
 @pytest.mark.parametrize("layout", ["safetensors", "bin"])

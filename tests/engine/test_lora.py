@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
+
 import pytest
 import torch
 
 from aquila2_runtime.checkpoint.adapter_config import projection_shapes
 from aquila2_runtime.checkpoint.config import ModelConfig, parse_config
+from aquila2_runtime.engine.heap import give_freed_memory_back
 from aquila2_runtime.engine.lora import SITES, LoraBank
 from aquila2_runtime.errors import WeightsError
 from tests.fixtures_checkpoint import make_config
@@ -140,6 +144,54 @@ def test_an_adapter_is_added_once_and_beside_those_in_use() -> None:
     states, projected = torch.randn(2, 32), torch.zeros(2, 64)
     before = earlier.add(0, "qkv", states, projected)
     torch.testing.assert_close(before, later.add(0, "qkv", states, projected))
+
+
+STATUS = Path("/proc/self/status")
+
+
+def own_memory() -> int:
+    gc.collect()
+    give_freed_memory_back()
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="this system does not tell")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_adapters_hold_is_what_they_say(dtype: torch.dtype) -> None:
+    """One copy, in the layout it is multiplied in, whose padding counts."""
+    config = parse_config(
+        make_config(hidden_size=2048, intermediate_size=5504, num_attention_heads=16)
+    )
+    shapes = projection_shapes(config)
+    before, bank = own_memory(), LoraBank(config, dtype, CPU)
+    for key, rank in (("a", 8), ("b", 64), ("c", 90)):
+        made = {
+            (layer, name): (torch.randn(rank, into), torch.randn(out, rank))
+            for layer in range(config.num_layers)
+            for name, (out, into) in shapes.items()
+        }
+        bank.add(key, made, 1.0)
+        del made
+    held = own_memory() - before
+    numbers = sum((8 + 64 + 90) * (out + into) for out, into in shapes.values())
+    assert bank.num_bytes > config.num_layers * numbers * dtype.itemsize
+    assert held == pytest.approx(bank.num_bytes, rel=0.15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_adapter_added_later_leaves_those_in_use_as_they_were(dtype: torch.dtype) -> None:
+    """Their matrices are taken out of the layout they are multiplied in, and put back."""
+    bank, alone = LoraBank(CONFIG, dtype, CPU), LoraBank(CONFIG, dtype, CPU)
+    first = pairs(1, 4, ["q_proj", "down_proj"])
+    bank.add("a", first, 2.0)
+    alone.add("a", first, 2.0)
+    bank.add("b", pairs(2, 7, list(SHAPES)), 1.0)
+    for at, site in alone._sites.items():
+        grown = bank._sites[at]
+        rank = len(site.owners)
+        assert torch.equal(grown.shrink.plain()[:rank], site.shrink.plain())
+        assert torch.equal(grown.grow.plain()[:, :rank], site.grow.plain())
 
 
 def test_the_fused_sites_cover_every_projection_once() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sysconfig
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -44,6 +47,37 @@ def test_a_name_is_made_into_an_implementation() -> None:
         dtype=torch.float32, device=torch.device("cpu"),
     )  # fmt: skip
     assert make_attention("gathered", cache, torch.float32).name == "gathered"
+
+
+GPU = {"device": torch.device("cuda:0"), "head_dim": 128}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (12, 0)])
+def test_kernels_are_chosen_where_they_run(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Turing multiplies float16 alone; before it there are no kernels at all."""
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    runs = capability >= (8, 0) or (capability == (7, 5) and dtype == torch.float16)
+    name, reason = choose_attention("auto", dtype=dtype, kv_dtype=dtype, **GPU)
+    assert name == ("paged" if runs else "gathered")
+    assert runs or "capability" in reason
+
+
+def test_without_what_triton_builds_with_the_reason_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Python's headers are missing on many machines; Triton would find out at the first step."""
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    half = {"dtype": torch.float16, "kv_dtype": torch.float16}
+    assert choose_attention("auto", **half, **GPU)[0] == "paged"
+    monkeypatch.setattr(sysconfig, "get_paths", lambda **scheme: {"include": str(tmp_path)})
+    name, reason = choose_attention("auto", **half, **GPU)
+    assert name == "gathered"
+    assert "python3-dev" in reason
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -35,7 +35,7 @@ def cards(monkeypatch: pytest.MonkeyPatch, *gigabytes: float) -> None:
     monkeypatch.setattr(
         placement, "choose_attention", lambda *args, **more: ("paged", "as on a GPU")
     )
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
 
 
 def context(config: Any) -> int:
@@ -99,6 +99,27 @@ def test_every_way_that_is_named_is_true_and_a_block_more_is_not(
             with pytest.raises(InsufficientMemoryError):
                 settle(tried, config, chosen, way.max_model_len + 16)
     assert "GPUs of this size" in hint
+
+
+def test_adapters_are_counted_wherever_what_fits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the table, in the ways that would fit, and in how many GPUs it takes."""
+    cards(monkeypatch, 24)
+    options = LoadOptions(model="7B", dtype="bfloat16", max_num_seqs=8)
+    chosen, room = placement.choose(options, SEVEN), fits.free_memory([CUDA])[0]
+    _, plain = settle(options, SEVEN, chosen, 2048)
+    beside = room - plain.total
+    _, full = settle(options, SEVEN, chosen, 2048, beside)
+    assert (full.adapters, full.total) == (beside, room)
+    with pytest.raises(InsufficientMemoryError) as caught:
+        settle(options, SEVEN, chosen, 2048, beside + GIB)
+    assert "adapters" in caught.value.message
+    for way in ways_that_fit(options, SEVEN, [room], beside + GIB):
+        assert str(way) in str(caught.value.hint)
+    assert {
+        way.options: way.max_model_len for way in ways_that_fit(options, SEVEN, [room], 20 * GIB)
+    } == {}
+    assert gpus_that_fit(options, SEVEN, room, 2048, beside + GIB) == 2
+    assert gpus_that_fit(options, SEVEN, room, 2048, 4 * room) > 4
 
 
 def test_more_gpus_are_named_by_how_many_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 # what a row adds up then never depends on its length, and rows can grow in place.
 _LANES: Final = 64
 _HIDDEN: Final = float("-inf")
+_NOTICES: Final = (
+    "Sparse CSR tensor support is in beta state",
+    "Sparse invariant checks are implicitly disabled",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -239,9 +243,11 @@ def _sparse(starts: torch.Tensor, places: torch.Tensor, columns: int) -> torch.T
 @functools.cache
 def obstacle() -> str | None:
     """Why decoding rows cannot be computed so with this torch; None where they can."""
-    # torch's one notice that sparse matrices are young: nobody here can act on it. It is named, and
-    # stays named: catch_warnings would put back filters that other threads have changed meanwhile.
-    warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+    # torch's notices, once a process each, that sparse matrices are young and (before 2.12) not
+    # checked: nobody here can act on them. They are named, and stay named: catch_warnings would put
+    # back filters that other threads have changed meanwhile.
+    for notice in _NOTICES:
+        warnings.filterwarnings("ignore", notice)
     found: list[str | None] = []
     # In a thread that ends: the caller's would keep the workers that OpenMP starts for it, and with
     # more workers than cores the engine's no longer wait actively: a third of the speed.
@@ -256,6 +262,6 @@ def _try_products() -> str | None:
         products = _sparse(torch.tensor([0, 1]).int(), torch.tensor([0]).int(), 1)
         one = torch.ones(1, 1)
         torch.sparse.sampled_addmm(products, one, one, beta=0.0, out=products)
-    except RuntimeError as error:
+    except (RuntimeError, Warning) as error:
         return f"this torch has no sampled products ({error})"
     return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sysconfig
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -112,16 +114,29 @@ def _paged_obstacle(
         return f"the Triton kernels are for CUDA, and this is {device.type}"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
-    if not os.environ.get("CC") and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+    if not os.environ.get("CC") and not any(map(shutil.which, ("gcc", "clang"))):
         return "Triton finds no C compiler (install gcc, or name one in CC)"
+    if not _has_python_headers():
+        return "Triton finds no Python.h to build with (install python3-dev or python3-devel)"
     capability = torch.cuda.get_device_capability(device)
     if capability < (7, 5):
         return f"the Triton kernels need compute capability 7.5, and this is {capability}"
+    if capability < (8, 0) and dtype != torch.float16:
+        # bfloat16 is emulated there, and tiles of float32 are larger than shared memory.
+        return f"at compute capability {capability} the Triton kernels are for float16"
     if head_dim & (head_dim - 1) or not 16 <= head_dim <= 256:
         return f"the Triton kernels need a head_dim of 16, 32, ..., 256, and this is {head_dim}"
     if dtype not in _FLOATS or kv_dtype not in (torch.int8, dtype):
         return f"the Triton kernels do not mix {dtype} queries with {kv_dtype} keys"
     return None
+
+
+def _has_python_headers() -> bool:
+    """Whether the headers are there that Triton compiles its launchers with."""
+    scheme = sysconfig.get_default_scheme()
+    if scheme == "posix_local":  # Debian's own, where only packages lie
+        scheme = "posix_prefix"
+    return (Path(sysconfig.get_paths(scheme=scheme)["include"]) / "Python.h").is_file()
 
 
 def _package_obstacle() -> str | None:
