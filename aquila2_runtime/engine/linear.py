@@ -2,7 +2,8 @@
 
 On CPU a weight is reordered once into the blocks oneDNN computes in, the form that frozen graphs of
 torch's compiler use too: a product with few rows then runs at the speed of memory, about twice that
-of a plain weight. Without oneDNN, or without its arithmetic for a number type, weights stay plain.
+of a plain weight. Small weights are left to BLAS (see ``small_linear``). Without oneDNN, or without
+its arithmetic for a number type, weights stay plain.
 
 A row's result should not depend on the rows beside it. oneDNN's packed products add up in one order
 for any number of rows but a single one, which is padded where it has been seen to differ: above
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 
 from aquila2_runtime.engine.joined_nf4 import join_nf4
 from aquila2_runtime.engine.packed_nf4 import fuse_nf4
+from aquila2_runtime.engine.small_linear import small_projection
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
@@ -55,6 +57,9 @@ def take_linear(parent: torch.nn.Module, *names: str, nf4_copy: bool = False) ->
 
 def linear(weight: torch.Tensor) -> PlainProjection | PackedProjection:
     """A projection by a weight ``[outputs, inputs]``, packed where that is faster."""
+    small = small_projection(weight)
+    if small is not None:
+        return small
     packed = pack(weight)
     if packed is None:
         return PlainProjection(weight)

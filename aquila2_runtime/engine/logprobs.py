@@ -12,7 +12,7 @@ from typing import Final
 import torch
 
 from aquila2_runtime.engine.base import IdLogprob
-from aquila2_runtime.engine.truncation import sorted_top
+from aquila2_runtime.engine.likeliest import sorted_top
 
 # Sought beyond the listed ones, so that ids equal to the last listed are seen and listed by id.
 _SPARE: Final = 64

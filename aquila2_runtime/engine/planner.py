@@ -9,6 +9,7 @@ import torch
 
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment, SharedPrefix
 from aquila2_runtime.engine.sharing import MIN_SAVED_TOKENS, Group, shared_groups
+from aquila2_runtime.engine.standing_rows import StandingRows
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.scheduler import Scheduled
@@ -48,6 +49,10 @@ class Planner:
         self._cascades = cascades
         self._masks = masks
         self._least_saved = least_saved
+        # A table that is grown in place must not be read by a step that is still running.
+        stands = device.type == "cpu" and not masks
+        self._standing = StandingRows(block_size) if stands else None
+        self._number = 0
 
     def plan(self, order: Sequence[Scheduled]) -> AttentionPlan:
         """Plan a step.
@@ -64,10 +69,13 @@ class Planner:
             prefills.append(PrefillSegment(row, item.count, context, table))
             row += item.count
         slots = self._tensor(self._slots(order))
+        before, self._number = self._number, self._number + 1
         if not decodes:
-            return AttentionPlan(slots, 0, None, None, tuple(prefills))
+            if self._standing is not None:
+                self._standing.forget()
+            return AttentionPlan(slots, 0, None, None, tuple(prefills), number=self._number)
         groups = self._groups(decodes) if self._cascades else []
-        blocks, lengths = self._tables(decodes, groups)
+        blocks, lengths, follows = self._tables(decodes, num_decode, groups)
         return AttentionPlan(
             slots,
             num_decode,
@@ -75,7 +83,9 @@ class Planner:
             self._mask(lengths, blocks.shape[1] * self._size) if self._masks else None,
             tuple(prefills),
             lengths,
-            self._shared(decodes, groups),
+            self._shared(decodes, groups) if groups else (),
+            self._number,
+            before if follows else 0,
         )
 
     def cascading(self, decodes: Sequence[Scheduled]) -> tuple[set[int], int]:
@@ -94,13 +104,17 @@ class Planner:
 
     def _slots(self, order: Sequence[Scheduled]) -> list[int]:
         size = self._size
-        return [
-            item.request.blocks[position // size] * size + position % size
-            for item in order
-            for position in range(item.start, item.start + item.rows)
-        ]
+        slots: list[int] = []
+        for item in order:
+            blocks, start = item.request.blocks, item.start
+            for position in range(start, start + item.count + len(item.drafts)):
+                slots.append(blocks[position // size] * size + position % size)
+        return slots
 
     def _groups(self, decodes: Sequence[Scheduled]) -> list[Group]:
+        firsts = {item.request.blocks[0] for item in decodes if not item.drafts}
+        if len(firsts) == len(decodes):
+            return []  # nobody begins as another does
         # Only blocks before the one that the row's own token goes to: the table is never empty.
         tables = [
             table
@@ -112,9 +126,19 @@ class Planner:
         return shared_groups(tables, self._size, self._least_saved)
 
     def _tables(
-        self, decodes: Sequence[Scheduled], groups: Sequence[Group]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Every decoding row's blocks, and how many tokens it sees there, less what is shared."""
+        self, decodes: Sequence[Scheduled], rows: int, groups: Sequence[Group]
+    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Every decoding row's blocks, and how many tokens it sees there, less what is shared.
+
+        Returns:
+            The last is whether they are the rows of the last plan, each with a token more, as far
+            as that is looked at.
+        """
+        if self._standing is not None:
+            if rows == len(decodes) and not groups:
+                lists = [item.request.blocks for item in decodes]
+                return self._standing.advance(lists, [item.start for item in decodes])
+            self._standing.forget()
         size = self._size
         left_out = {row: group.length for group in groups for row in group.rows}
         tables: list[list[int]] = []
@@ -127,7 +151,8 @@ class Planner:
                 lengths.append(seen - skipped * size)
         width = max(map(len, tables))
         padded = [table + [0] * (width - len(table)) for table in tables]
-        return self._tensor(padded), torch.tensor(lengths, device=self._device, dtype=torch.int32)
+        counts = torch.tensor(lengths, device=self._device, dtype=torch.int32)
+        return self._tensor(padded), counts, False
 
     def _mask(self, lengths: torch.Tensor, width: int) -> torch.Tensor:
         hidden = torch.arange(width, device=self._device)[None, :] >= lengths[:, None]

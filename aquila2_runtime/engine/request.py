@@ -86,7 +86,8 @@ class Request:
 
     def accept(self, token_id: int, logprob: IdLogprob | None) -> Finished | None:
         """Take a sampled id, hand it to the reader, and say whether the answer ends with it."""
-        if self.num_generated == 0:
+        generated = self.num_generated + 1
+        if generated == 1:
             now = time.monotonic()
             queued = (self._started or now) - self._submitted
             self.mailbox.start(Started(self.num_cached or 0, queued, now - self._submitted))
@@ -96,9 +97,9 @@ class Request:
         if constraint is not None and constraint.ended:
             # Nothing can follow, so the end-of-text id need not be waited for.
             return Finished(FinishReason.LENGTH if constraint.cut else FinishReason.STOP)
-        if token_id in self.spec.stop_ids and self.num_generated > self.spec.params.min_tokens:
+        if token_id in self.spec.stop_ids and generated > self.spec.params.min_tokens:
             own = None if token_id == self.spec.eos_token_id else token_id
             return Finished(FinishReason.STOP, own)
-        if self.num_generated >= self.spec.max_tokens:
+        if generated >= self.spec.max_tokens:
             return Finished(FinishReason.LENGTH)
         return None

@@ -28,6 +28,9 @@ class SampleRow:
         step: Tokens of the answer so far.
         constraint: Which ids may come next; None for all.
         prompt_index: ``prompt_ids`` on the device; made by the penalties at first use.
+        greedy: Whether the likeliest id is always taken.
+        penalized: Whether any penalty is on.
+        edits: Whether logits are changed at every step.
     """
 
     params: SamplingParams
@@ -38,6 +41,21 @@ class SampleRow:
     step: int = 0
     constraint: TokenConstraint | None = None
     prompt_index: torch.Tensor | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    # Of the parameters, which do not change; asked for at every step.
+    greedy: bool = dataclasses.field(init=False, repr=False)
+    penalized: bool = dataclasses.field(init=False, repr=False)
+    edits: bool = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        params = self.params
+        self.greedy = params.greedy
+        self.penalized = (
+            params.repetition_penalty != 1.0
+            or params.presence_penalty != 0.0
+            or params.frequency_penalty != 0.0
+        )
+        self.edits = self.penalized or bool(params.logit_bias)
 
     @classmethod
     def create(
@@ -62,19 +80,9 @@ class SampleRow:
             self.counts[token_id] = self.counts.get(token_id, 0) + 1
 
     @property
-    def penalized(self) -> bool:
-        """Whether any penalty is on."""
-        params = self.params
-        return (
-            params.repetition_penalty != 1.0
-            or params.presence_penalty != 0.0
-            or params.frequency_penalty != 0.0
-        )
-
-    @property
     def edits_logits(self) -> bool:
         """Whether its logits are changed before a token is chosen from them."""
-        return self.penalized or bool(self.params.logit_bias) or self.step < self.params.min_tokens
+        return self.edits or self.step < self.params.min_tokens
 
     @property
     def noise(self) -> float:

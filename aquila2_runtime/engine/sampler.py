@@ -19,6 +19,7 @@ import torch
 
 from aquila2_runtime.engine import masks
 from aquila2_runtime.engine.base import IdLogprob
+from aquila2_runtime.engine.likeliest import highest, stretch_maxima
 from aquila2_runtime.engine.logprobs import entries
 from aquila2_runtime.engine.penalties import edit
 from aquila2_runtime.engine.sample_row import SampleRow
@@ -68,26 +69,28 @@ class Sampler:
             rows: Their parameters and histories.
         """
         scores = self._decodable(logits)
-        token_ids, finite = _likeliest(scores)
+        greedy = any(row.greedy for row in rows)
+        token_ids, finite, maxima = _likeliest(scores, named=greedy)
         failed = {index: _NOT_FINITE for index, is_finite in enumerate(finite) if not is_finite}
-        allowed = _ask(rows, token_ids, failed)
-        usable = [index for index in range(len(rows)) if index not in failed]
-        # Two groups, so that each row's logits are copied once at most.
-        edited = [
-            i for i in usable if rows[i].params.greedy and (rows[i].edits_logits or i in allowed)
-        ]
-        drawn = [i for i in usable if not rows[i].params.greedy]
-        # Rows that nothing is done to are drawn from as they are.
-        plain = [i for i in drawn if i not in allowed and not rows[i].edits_logits]
+        constrained = [index for index, row in enumerate(rows) if row.constraint is not None]
+        allowed = _ask(rows, constrained, token_ids, failed)
+        # Rows that nothing is done to are drawn from as they are. The others are two groups, so
+        # that each row's logits are copied once at most.
+        plain: list[int] = []
+        edited: list[int] = []
+        drawn: list[int] = []
+        for index, row in enumerate(rows):
+            changed = index in allowed or row.edits_logits
+            if index not in failed and (changed or not row.greedy):
+                (plain if not changed else edited if row.greedy else drawn).append(index)
         if plain:
-            own = scores if len(plain) == len(rows) else scores[_places(plain, scores)]
-            ids = draw(own, [rows[i] for i in plain]).tolist()
+            ids = _drawn(scores, rows, plain, maxima)
             for index, token_id in zip(plain, ids, strict=True):
                 token_ids[index] = token_id
-        for group in (edited, [i for i in drawn if i not in plain]):
+        for group in (edited, drawn):
             if group:
                 _choose_again(scores, rows, group, allowed, token_ids, failed)
-        _settle(rows, token_ids, failed)
+        _settle(rows, constrained, token_ids, failed)
         for index in failed:
             token_ids[index] = -1
         return Sampled(token_ids, _describe(scores, rows, token_ids), failed)
@@ -108,36 +111,59 @@ class Sampler:
         return logits[:, : self.n_decodable].float()
 
 
-def _places(indices: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(indices, device=scores.device)
+def _likeliest(
+    scores: torch.Tensor, *, named: bool
+) -> tuple[list[int], list[bool], torch.Tensor | None]:
+    """Every row's likeliest id, whether its logit is finite, and the scores' ``stretch_maxima``.
 
-
-def _likeliest(scores: torch.Tensor) -> tuple[list[int], list[bool]]:
-    """Every row's likeliest id, and whether its logit is finite.
-
-    That one number tells all: argmax prefers NaN to +inf to any number, so it is NaN or +inf where
-    the row holds one, and -inf only where the row holds nothing else.
+    That one logit tells all: it is NaN or else +inf where the row holds one, and -inf only where
+    the row holds nothing else. Ids that are not ``named`` may be any number.
     """
     if scores.device.type == "cpu":
-        largest, places = scores.max(dim=-1)  # the same, in one pass
-        return places.tolist(), [math.isfinite(value) for value in largest.tolist()]
+        maxima = stretch_maxima(scores)
+        if maxima is not None and not named:
+            places, largest = torch.zeros(len(scores), dtype=torch.int64), maxima.amax(dim=-1)
+        else:
+            largest, places = highest(scores, maxima)
+        return places.tolist(), [math.isfinite(value) for value in largest.tolist()], maxima
     chosen = scores.argmax(dim=-1)
     finite = scores.gather(1, chosen[:, None])[:, 0].isfinite()
     both: list[list[int]] = torch.stack((chosen, finite.long())).tolist()
-    return both[0], [bool(is_finite) for is_finite in both[1]]
+    return both[0], [bool(is_finite) for is_finite in both[1]], None
 
 
-def _ask(rows: Sequence[SampleRow], likeliest: Sequence[int], failed: dict[int, str]) -> Masks:
+def _drawn(
+    scores: torch.Tensor,
+    rows: Sequence[SampleRow],
+    some: Sequence[int],
+    maxima: torch.Tensor | None,
+) -> list[int]:
+    """Draw from some of the rows."""
+    if len(some) < len(rows):
+        index = torch.tensor(some, device=scores.device)
+        scores = scores[index]
+        maxima = None if maxima is None else maxima[index]
+    ids: list[int] = draw(scores, [rows[i] for i in some], maxima).tolist()
+    return ids
+
+
+def _ask(
+    rows: Sequence[SampleRow],
+    constrained: Sequence[int],
+    likeliest: Sequence[int],
+    failed: dict[int, str],
+) -> Masks:
     """The masks of the rows whose constraints bar an id that could be chosen.
 
     The likeliest id of all is the likeliest of those allowed, if it is one of them; so a greedy row
     needs a mask only where it is not.
     """
     found: Masks = {}
-    for index, row in enumerate(rows):
+    for index in constrained:
+        row = rows[index]
         if row.constraint is None or index in failed:
             continue
-        greedy = row.params.greedy and not row.edits_logits
+        greedy = row.greedy and not row.edits_logits
         try:
             if greedy and row.constraint.allows(likeliest[index]):
                 continue
@@ -150,12 +176,18 @@ def _ask(rows: Sequence[SampleRow], likeliest: Sequence[int], failed: dict[int, 
     return found
 
 
-def _settle(rows: Sequence[SampleRow], token_ids: list[int], failed: dict[int, str]) -> None:
+def _settle(
+    rows: Sequence[SampleRow],
+    constrained: Sequence[int],
+    token_ids: list[int],
+    failed: dict[int, str],
+) -> None:
     """Let the constraints have the last word."""
-    for index, row in enumerate(rows):
-        if row.constraint is not None and index not in failed:
+    for index in constrained:
+        constraint = rows[index].constraint
+        if constraint is not None and index not in failed:
             try:
-                token_ids[index] = row.constraint.settle(token_ids[index])
+                token_ids[index] = constraint.settle(token_ids[index])
             except GenerationError as error:
                 failed[index] = str(error)
 
@@ -173,13 +205,11 @@ def _choose_again(
     own = scores[torch.tensor(group, device=scores.device)]
     edit(own, some)
     masks.apply(own, [allowed.get(index) for index in group])
-    chosen, finite = _likeliest(own)
+    chosen, finite, maxima = _likeliest(own, named=some[0].greedy)
     open_ = [at for at, is_finite in enumerate(finite) if is_finite]
     failed.update({group[at]: _ALL_BARRED for at in range(len(group)) if not finite[at]})
-    if open_ and not some[0].params.greedy:
-        if len(open_) < len(some):
-            own = own[torch.tensor(open_, device=scores.device)]
-        drawn = draw(own, [some[at] for at in open_]).tolist()
+    if open_ and not some[0].greedy:
+        drawn = _drawn(own, some, open_, maxima)
         for at, token_id in zip(open_, drawn, strict=True):
             chosen[at] = token_id
     for at, token_id in enumerate(chosen):

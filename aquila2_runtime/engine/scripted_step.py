@@ -20,6 +20,7 @@ import torch
 from aquila2_runtime.engine.attention.cpu import RunAttention
 from aquila2_runtime.engine.linear import PackedProjection
 from aquila2_runtime.engine.pointwise import even_shares
+from aquila2_runtime.engine.small_linear import SmallProjection
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
@@ -30,14 +31,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_Known = PackedProjection | SmallProjection
+
 _SOURCE: Final = """
-def product(states: Tensor, weight: Tensor, pads: bool) -> Tensor:
-    scalars = torch.jit.annotate(List[Optional[number]], [])
+def multiply(states: Tensor, weight: Tensor, packed: bool) -> Tensor:
+    if packed:
+        scalars = torch.jit.annotate(List[Optional[number]], [])
+        return torch.ops.mkldnn._linear_pointwise(states, weight, None, "none", scalars, "")
+    return torch.mm(states, weight)
+
+
+def product(states: Tensor, weight: Tensor, kind: Tuple[bool, bool]) -> Tensor:
+    packed, pads = kind
     if pads and states.size(0) == 1:
-        twice = torch.cat([states, states])
-        both = torch.ops.mkldnn._linear_pointwise(twice, weight, None, "none", scalars, "")
-        return both.narrow(0, 0, 1)
-    return torch.ops.mkldnn._linear_pointwise(states, weight, None, "none", scalars, "")
+        return multiply(torch.cat([states, states]), weight, packed).narrow(0, 0, 1)
+    return multiply(states, weight, packed)
 
 
 def norm(hidden: Tensor, weight: Tensor, eps: Tensor, dtype: int) -> Tensor:
@@ -77,25 +85,25 @@ def attend(
 
 def layers(
     hidden: Tensor, normed: Tensor, cos: Tensor, sin: Tensor, slots: Tensor,
-    weights: List[List[Tensor]], caches: List[List[Tensor]], pads: List[bool], shares: List[int],
+    weights: List[List[Tensor]], caches: List[List[Tensor]], kinds: List[Tuple[bool, bool]],
+    shares: List[int],
     products: Tensor, scores: Tensor, groups: List[Tensor], mask: Tensor, places: Tensor,
     starts: Tensor, eps: Tensor, heads: int, kv_heads: int, dim: int, dtype: int,
 ) -> Tensor:
     rows = hidden.size(0)
     for layer, cache in zip(weights, caches):
         qkv, output, post_norm, gate_up, down, next_norm = layer
-        key_line, value_line, keys, values = cache
-        states = product(normed, qkv, pads[0]).view(rows, -1, dim).float()
+        lines, keys, values = cache
+        states = product(normed, qkv, kinds[0]).view(rows, -1, dim).float()
         rotate_(states.narrow(1, 0, heads + kv_heads), cos, sin)
-        query, key, value = states.split_with_sizes([heads, kv_heads, kv_heads], 1)
-        key_line.index_copy_(1, slots, key.transpose(0, 1))
-        value_line.index_copy_(1, slots, value.transpose(0, 1))
+        query, stored = states.split_with_sizes([heads, 2 * kv_heads], 1)
+        lines.index_copy_(1, slots, stored.transpose(0, 1))
         mixed = attend(
             query.reshape(-1, dim), keys, values, products, scores, groups, mask, places, starts
         )
-        hidden.add_(product(mixed.view(rows, -1).to(dtype), output, pads[1]))
-        inner = gate(product(norm(hidden, post_norm, eps, dtype), gate_up, pads[2]), shares)
-        hidden.add_(product(inner, down, pads[3]))
+        hidden.add_(product(mixed.view(rows, -1).to(dtype), output, kinds[1]))
+        inner = gate(product(norm(hidden, post_norm, eps, dtype), gate_up, kinds[2]), shares)
+        hidden.add_(product(inner, down, kinds[3]))
         normed = norm(hidden, next_norm, eps, dtype)
     return normed
 """
@@ -106,7 +114,8 @@ class ScriptedStep:
 
     Args:
         weights: Every layer's, in the order in which ``layers`` above takes them.
-        pads: Whether a single row is padded: for qkv, output, gate_up and down.
+        kinds: Of qkv, output, gate_up and down: whether they are packed, and whether a single row
+            is padded.
         config: The checkpoint's facts.
         dtype: Of what the projections multiply.
     """
@@ -114,11 +123,11 @@ class ScriptedStep:
     def __init__(
         self,
         weights: list[list[torch.Tensor]],
-        pads: list[bool],
+        kinds: list[tuple[bool, bool]],
         config: ModelConfig,
         dtype: torch.dtype,
     ) -> None:
-        self._weights, self._pads, self._config, self._dtype = weights, pads, config, dtype
+        self._weights, self._kinds, self._config, self._dtype = weights, kinds, config, dtype
         self._eps = torch.full((1, 1), config.rms_norm_eps)
         # Its own: torch prepares a function for what it is called with first.
         self._layers: Any = torch.jit.CompilationUnit(_SOURCE).layers
@@ -155,7 +164,7 @@ class ScriptedStep:
         )
         found: torch.Tensor = self._layers(
             hidden, normed, *turns, plan.slots,
-            self._weights, self._caches_of(attention), self._pads, shares,
+            self._weights, self._caches_of(attention), self._kinds, shares,
             listing.products, listing.scores, listing.groups, listing.mask, listing.places,
             listing.starts, self._eps, self._config.num_heads, self._config.num_kv_heads,
             self._config.head_dim, self._dtype,
@@ -166,7 +175,7 @@ class ScriptedStep:
         """What ``layers`` takes of a cache, made once."""
         cache = attention.cache
         if self._caches is None or self._caches[0] is not cache:
-            lines = zip(cache.key_lines, cache.value_lines, *attention.flat(), strict=True)
+            lines = zip(cache.lines, *attention.flat(), strict=True)
             self._caches = cache, [list(line) for line in lines]
         return self._caches[1]
 
@@ -176,7 +185,7 @@ def scripted_step(
     config: ModelConfig,
     dtype: torch.dtype,
 ) -> ScriptedStep | None:
-    """A step for a model, or None where its layers are not made of packed weights.
+    """A step for a model, or None where its layers are made of other weights.
 
     Args:
         layers: Of every layer qkv, output, gate_up and down, and its second norm's weight and that
@@ -185,16 +194,18 @@ def scripted_step(
         dtype: Of what the projections multiply.
     """
     weights: list[list[torch.Tensor]] = []
-    pads: list[bool] = []
+    kinds: list[tuple[bool, bool]] = []
     for projections, (post_norm, next_norm) in layers:
-        packed = [item for item in projections if isinstance(item, PackedProjection)]
-        if len(packed) < len(projections):
+        known = [
+            item for item in projections if isinstance(item, PackedProjection | SmallProjection)
+        ]
+        if len(known) < len(projections):
             return None
-        qkv, output, gate_up, down = (item.weight for item in packed)
+        qkv, output, gate_up, down = (item.weight for item in known)
         weights.append([qkv, output, post_norm, gate_up, down, next_norm])
-        pads = [item.pads for item in packed]
+        kinds = [(isinstance(item, PackedProjection), item.pads) for item in known]
     try:
-        return ScriptedStep(weights, pads, config, dtype)
+        return ScriptedStep(weights, kinds, config, dtype)
     except RuntimeError as error:
         _log.warning(
             "steps on CPU are run from Python, for torch cannot read their script: %s", error

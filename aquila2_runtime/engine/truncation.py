@@ -5,8 +5,8 @@ top-k left), min-p (relative to the likeliest). Equally likely ids are ordered b
 may keep some of them and drop the rest.
 
 Sorting a whole vocabulary costs more than a small model's forward pass, so a few of the likeliest
-are sorted: 256 at first, then 1,024, and all only where the filters reach further or their border
-runs through equal logits that may lie outside.
+are sorted: 64 at first, then 256 and 1,024, and all only where the filters reach further or their
+border runs through equal logits that may lie outside.
 
 Weights are whole numbers: ``exp(score - likeliest)`` times a power of two, rounded down. Their sums
 are exact in any order, so no kernel's way of adding and no other row can change a result. What is
@@ -19,28 +19,34 @@ keeps the same ids they are the right ones, and only the other rows are added up
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
 import torch
 
+from aquila2_runtime.engine.likeliest import sorted_top
 from aquila2_runtime.engine.sample_row import SampleRow
 
 PREFILTER: Final = 1_024
 _SUM_BITS: Final = 62
 _AT_ONCE: Final = 4
-# Error of the estimate: fp32 differences and quotients are off by 2e-7 of the exponent, which is 12
+# Error of the estimate: fp32 differences and products are off by 2e-7 of the exponent, which is 12
 # on average at most, exponentials and pairwise sums by less; in all below 5e-6.
 _MARGIN: Final = 1e-5
 
 
-def draw(scores: torch.Tensor, rows: Sequence[SampleRow]) -> torch.Tensor:
+def draw(
+    scores: torch.Tensor, rows: Sequence[SampleRow], maxima: torch.Tensor | None = None
+) -> torch.Tensor:
     """Draw one id per row.
 
     Args:
         scores: Logits after penalties and bias, fp32; no NaN or +inf, and every row has a finite
             entry. ``[rows, ids]``.
         rows: Their parameters; none is greedy.
+        maxima: The scores' ``stretch_maxima``, where they are known.
 
     Returns:
         Ids. ``[rows]``.
@@ -48,24 +54,36 @@ def draw(scores: torch.Tensor, rows: Sequence[SampleRow]) -> torch.Tensor:
     width = scores.shape[1]
     settings = _settings(rows, scores)
     chosen = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
-    plain, near, far = (
-        [i for i, row in enumerate(rows) if reach(row, width) == k] for k in (0, 1, 2)
-    )
+    reaches = [reach(row, width) for row in rows]
+    plain, near, far = ([i for i, found in enumerate(reaches) if found == k] for k in (0, 1, 2))
     # A few rows at a time: whole rows in fp64 should stay in the processor's cache.
     for at in range(0, len(plain), _AT_ONCE):
-        own, own_settings, where = _rows(plain[at : at + _AT_ONCE], scores, settings)
+        where = plain[at : at + _AT_ONCE]
+        own, own_settings = _some(where, scores, settings)
         chosen[where] = invert(whole_weights(own, own_settings[:, 0]), own_settings[:, 1])
-    for count, measure in ((PREFILTER // 4, _estimated), (PREFILTER, _exact)):
-        if near:
-            own, own_settings, where = _rows(near, scores, settings)
-            wanted = any(_shares_whole(rows[index], width) for index in near)
-            masses = measure(own, own_settings[:, 0]) if wanted else (own_settings[:, 0],) * 2
-            chosen[where], sure = truncated(count, own, own_settings, *masses)
-            near = [at for at, is_sure in zip(near, sure.tolist(), strict=True) if not is_sure]
+    for share, measure in ((16, _estimated), (4, _estimated), (1, _exact)):
+        count = max(PREFILTER // share, 1)
+        # Of a top-k the candidates must hold all.
+        now = [i for i in near if not count < limit_of(rows[i], width) < width]
+        if now:
+            own, own_settings, *own_maxima = _some(now, scores, settings, maxima)
+            filters = Filters.of([rows[i] for i in now], width)
+            masses = (own_settings[:, 0],) * 2
+            if filters.whole:
+                masses = measure(own, own_settings[:, 0], *own_maxima)
+            ids, is_sure = truncated(
+                count, own, own_settings, *masses, *own_maxima, filters=filters
+            )
+            sure: list[bool] = is_sure.tolist()
+            if len(now) == len(rows) and all(sure):
+                return ids
+            chosen[now] = ids
+            done = set(itertools.compress(now, sure))
+            near = [i for i in near if i not in done]
     far += near
     if far:
-        own, own_settings, where = _rows(far, scores, settings)
-        chosen[where], _ = truncated(width, own, own_settings, *_exact(own, own_settings[:, 0]))
+        own, own_settings = _some(far, scores, settings)
+        chosen[far], _ = truncated(width, own, own_settings, *_exact(own, own_settings[:, 0]))
     return chosen
 
 
@@ -79,52 +97,13 @@ def whole_weights(scores: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
     return _weights(scores, scores.amax(dim=-1, keepdim=True), heat, scores.shape[1])
 
 
-def sorted_top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest, most likely first, equal ones by id.
-
-    Where more are equal to the last one than fit, any of those may be listed: which, is up to the
-    kernel. Everything above the last value is exact.
-
-    Args:
-        scores: ``[rows, ids]``.
-        count: How many; at most the number of columns.
-
-    Returns:
-        Values and ids. ``[rows, count]`` each.
-    """
-    if count >= scores.shape[1]:
-        values, ids = scores.sort(dim=-1, descending=True, stable=True)
-        return values, ids
-    values, ids = _top(scores, count)
-    ids, by_id = ids.sort(dim=-1)
-    values, order = values.gather(1, by_id).sort(dim=-1, descending=True, stable=True)
-    return values, ids.gather(1, order)
-
-
-def _top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest in any order: only the stretches with the highest maxima can hold them."""
-    rows, width = scores.shape
-    length = 1 << max(width // (4 * count), 1).bit_length() - 1
-    if length < 8 or scores.device.type != "cpu":
-        return scores.topk(count, dim=-1)  # a GPU does this at once
-    whole = width // length * length
-    maxima = scores[:, :whole].unflatten(1, (-1, length)).amax(dim=-1)
-    stretches = maxima.topk(count, dim=-1, sorted=False).indices
-    ids = stretches[:, :, None] * length + torch.arange(length)
-    rest = torch.arange(whole, width).expand(rows, -1)
-    ids = torch.cat((ids.view(rows, -1), rest), dim=1)
-    values, places = scores.gather(1, ids).topk(count, dim=-1, sorted=False)
-    return values, ids.gather(1, places)
-
-
-def _rows(
-    where: Sequence[int], scores: torch.Tensor, settings: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Some rows, in order, and their places; no copies where that is all of them."""
-    index = torch.tensor(where, device=scores.device)
-    if len(where) == len(scores):
-        return scores, settings, index
-    return scores[index], settings[index], index
+def _some(where: Sequence[int], *tensors: torch.Tensor | None) -> list[torch.Tensor]:
+    """Some rows of tensors, in order; no copies where that is all of them."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    if len(where) == len(given[0]):
+        return given
+    index = torch.tensor(where, device=given[0].device)
+    return [tensor[index] for tensor in given]
 
 
 def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
@@ -160,12 +139,47 @@ def reach(row: SampleRow, width: int) -> int:
     return 2 if width <= PREFILTER or PREFILTER < limit < width else 1
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Filters:
+    """Which filters any of some rows has; what none has is not computed.
+
+    Attributes:
+        top_k: Whether a row has a top-k.
+        top_p: Whether one has a top-p, and ``open``: one has none.
+        open: See there.
+        min_p: Whether a row has a min-p.
+        whole: Whether a top-p is a share of the whole vocabulary's weight.
+    """
+
+    top_k: bool = True
+    top_p: bool = True
+    open: bool = True
+    min_p: bool = True
+    whole: bool = True
+
+    @classmethod
+    def of(cls, rows: Sequence[SampleRow], width: int) -> Filters:
+        """Those of some rows."""
+        limited = [limit_of(row, width) < width for row in rows]
+        shares = [row.params.top_p < 1.0 for row in rows]
+        return cls(
+            any(limited),
+            any(shares),
+            not all(shares),
+            any(row.params.min_p > 0.0 for row in rows),
+            any(share and not limit for share, limit in zip(shares, limited, strict=True)),
+        )
+
+
 def truncated(
     count: int,
     scores: torch.Tensor,
     settings: torch.Tensor,
     least: torch.Tensor,
     most: torch.Tensor,
+    maxima: torch.Tensor | None = None,
+    *,
+    filters: Filters = Filters(),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw from the ``count`` likeliest; say for which rows no other outcome was possible.
 
@@ -176,32 +190,46 @@ def truncated(
         least: Lower bounds of the whole rows' weights, float64. ``[rows]``. Without a top-k the
             whole vocabulary is the mass that top-p is a share of.
         most: Upper bounds.
+        maxima: The scores' ``stretch_maxima``, where they are known.
+        filters: Which filters the rows have.
     """
     width = scores.shape[1]
-    values, ids = sorted_top(scores, count)
+    values, ids = sorted_top(scores, count, maxima)
     heat, noise, limits, top_p, min_p = settings.unbind(dim=1)
-    within = torch.arange(count, device=scores.device) < limits[:, None]
-    kept = _weights(values, values[:, :1], heat, width) * within
-    own = kept.sum(dim=-1).double()
-    most, least = (torch.where(limits >= width, mass, own) for mass in (most, least))
-    before = kept.cumsum(dim=-1) - kept
+    kept = _weights(values, values[:, :1], heat, width)
+    if filters.top_k:
+        kept *= torch.arange(count, device=scores.device) < limits[:, None]
+        own = kept.sum(dim=-1).double()
+        most, least = (torch.where(limits >= width, mass, own) for mass in (most, least))
+    keep, sure = _share(kept, top_p, least, most) if filters.top_p else (None, None)
+    if filters.top_k and sure is not None:
+        # Candidates fewer than top-k leaves are not the mass that its top-p is a share of.
+        sure &= (limits <= count) | (limits >= width)
+    if filters.open and keep is not None and sure is not None:
+        sure |= top_p == 1.0
+        keep |= (top_p == 1.0)[:, None]
+    if filters.min_p:
+        likely = kept >= min_p[:, None] * kept[:, :1]
+        keep = likely if keep is None else keep & likely
+    if keep is not None:
+        kept = kept * keep
+    chosen = ids.gather(1, invert(kept, noise)[:, None])[:, 0]
+    if count >= width:
+        everywhere = torch.ones_like(chosen, dtype=torch.bool) if sure is None else sure
+        return chosen, everywhere
+    # Of ids equal to the last candidate some may be missing, so none of these may be kept.
+    inside = values.masked_fill(kept == 0, float("inf")).amin(dim=-1) > values[:, -1]
+    return chosen, inside if sure is None else inside & sure
+
+
+def _share(
+    weights: torch.Tensor, top_p: torch.Tensor, least: torch.Tensor, most: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What top-p keeps, and whether it keeps that whatever the mass is within its bounds."""
+    before = weights.cumsum(dim=-1) - weights
     # A token stays while those likelier than it have not reached top_p; so the first always stays.
     keep = before < (top_p * most)[:, None]
-    sure = (keep == (before < (top_p * least)[:, None])).all(dim=-1)
-    # Candidates fewer than top-k leaves are not the mass that its top-p is a share of.
-    sure = (sure & ((limits <= count) | (limits >= width))) | (top_p == 1.0)
-    keep |= (top_p == 1.0)[:, None]
-    keep &= kept >= min_p[:, None] * kept[:, :1]
-    kept = kept * keep
-    chosen = ids.gather(1, invert(kept, noise)[:, None])[:, 0]
-    # Of ids equal to the last candidate some may be missing, so none of these may be kept.
-    lowest = values.masked_fill(kept == 0, float("inf")).amin(dim=-1)
-    return chosen, sure & ((lowest > values[:, -1]) | (count >= width))
-
-
-def _shares_whole(row: SampleRow, width: int) -> bool:
-    """Whether top-p is a share of the whole vocabulary's weight."""
-    return row.params.top_p < 1.0 and limit_of(row, width) == width
+    return keep, (keep == (before < (top_p * least)[:, None])).all(dim=-1)
 
 
 def _weights(
@@ -221,7 +249,9 @@ def _weights(
     return apart.div_(heat[:, None]).exp_().mul_(2.0**bits).long()
 
 
-def _exact(scores: torch.Tensor, heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _exact(
+    scores: torch.Tensor, heat: torch.Tensor, _maxima: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The weight of whole rows, twice. ``[rows]`` each."""
     parts = [
         whole_weights(scores[at : at + _AT_ONCE], heat[at : at + _AT_ONCE]).sum(dim=-1)
@@ -231,12 +261,15 @@ def _exact(scores: torch.Tensor, heat: torch.Tensor) -> tuple[torch.Tensor, torc
     return total, total
 
 
-def _estimated(scores: torch.Tensor, heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _estimated(
+    scores: torch.Tensor, heat: torch.Tensor, maxima: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Between which numbers the weight of whole rows lies. ``[rows]`` each."""
-    apart = scores - scores.amax(dim=-1, keepdim=True)
-    total = apart.div_(heat[:, None].float()).exp_().sum(dim=-1).double()
-    total *= 2.0 ** (_SUM_BITS - scores.shape[1].bit_length())
-    return total * (1 - _MARGIN), total * (1 + _MARGIN)
+    likeliest = (scores if maxima is None else maxima).amax(dim=-1, keepdim=True)
+    cold = heat.reciprocal().float()[:, None]
+    total = (scores - likeliest).mul_(cold).exp_().sum(dim=-1).double()
+    scale = 2.0 ** (_SUM_BITS - scores.shape[1].bit_length())
+    return total * (scale * (1 - _MARGIN)), total * (scale * (1 + _MARGIN))
 
 
 def invert(weights: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

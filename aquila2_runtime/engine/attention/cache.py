@@ -37,6 +37,7 @@ class PagedKVCache:
     Attributes:
         key_lines: The keys with their places in a line, views. ``[kv_heads, places, head_dim]``.
         value_lines: The same of values.
+        lines: The heads' keys, then their values. ``[2 * kv_heads, places, head_dim]``.
         key_scales: What the stored integers are multiplied by; empty unless the type is int8.
         value_scales: The same for values. ``[kv_heads, num_blocks, block_size]`` each.
     """
@@ -60,11 +61,14 @@ class PagedKVCache:
         def make(shape: tuple[int, ...], kind: torch.dtype) -> list[torch.Tensor]:
             return [torch.zeros(shape, dtype=kind, device=device) for _ in range(num_layers)]
 
-        self.keys = make((*places, head_dim), dtype)
-        self.values = make((*places, head_dim), dtype)
+        # One behind the other, so that one operation can store both.
+        both = make((2, *places, head_dim), dtype)
+        self.keys: list[torch.Tensor] = [pair[0] for pair in both]
+        self.values: list[torch.Tensor] = [pair[1] for pair in both]
         # Made once: a step takes one of each for every layer.
         self.key_lines = [keys.flatten(1, 2) for keys in self.keys]
         self.value_lines = [values.flatten(1, 2) for values in self.values]
+        self.lines = [pair.flatten(2, 3).flatten(0, 1) for pair in both]
         scaled = dtype == torch.int8
         self.key_scales = make(places, torch.float32) if scaled else []
         self.value_scales = make(places, torch.float32) if scaled else []
@@ -74,7 +78,7 @@ class PagedKVCache:
         """Memory of one token's keys and values over all layers."""
         parts = (self.keys, self.values, self.key_scales, self.value_scales)
         tensors = [tensor for part in parts for tensor in part]
-        places = self.keys[0].shape[1] * self.block_size
+        places: int = self.keys[0].shape[1] * self.block_size
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // places
 
     @property

@@ -112,7 +112,8 @@ class RunAttention(Attention):
         following: Listing | None = None
         if self._listing is not None:
             slots = plan.slots[: plan.num_decode]
-            following = self._gathering.next_token(self._listing, *seen, slots)
+            follows = self._plan is not None and 0 < plan.follows == self._plan.number
+            following = self._gathering.next_token(self._listing, *seen, slots, follows=follows)
         return following or self._gathering.list_rows(heads, *seen)
 
     def _decoded(

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from aquila2_runtime.engine.attention.cache import PagedKVCache
 
 # A row and head has so many entries at a time, the last ones hidden: softmax works on whole lanes,
-# what a row adds up then never depends on its length, and rows can grow in place.
-_LANES: Final = 64
+# and what a row adds up then never depends on its length.
+_LANES: Final = 16
+# Hidden entries that every row has at least, so that a listing can grow in place for some steps.
+_ROOM: Final = 8
 _HIDDEN: Final = float("-inf")
 _NOTICES: Final = (
     "Sparse CSR tensor support is in beta state",
@@ -41,7 +43,7 @@ _NOTICES: Final = (
 class Listing:
     """What the decoding rows of a step see; the same for every layer.
 
-    One entry per row, query head and token, in this order, and hidden ones up to whole lanes.
+    One entry per row, query head and token, in this order, and hidden ones behind them.
 
     Attributes:
         blocks: Every row's blocks. ``[rows, n]``.
@@ -113,47 +115,50 @@ class Gathering:
             own = torch.arange(heads, dtype=torch.int32) // (heads // self._kv_heads)
             self._first_places = own[:, None] * self._places
         counts: list[int] = lengths.tolist()
-        widths = [-(-count // _LANES) * _LANES for count in counts]
-        seen, hidden = self._lines(blocks, lengths, max(widths))
-        places = torch.empty(heads * sum(widths), dtype=torch.int32)
-        mask = torch.empty(len(places))
-        at = 0
-        for row, width in enumerate(widths):
-            here, shape = slice(at, at + heads * width), (heads, width)
-            torch.add(self._first_places, seen[row, :width], out=places[here].view(shape))
-            mask[here].view(shape).copy_(hidden[row, :width])
-            at += heads * width
+        widths = [-(-(count + _ROOM) // _LANES) * _LANES for count in counts]
+        seen = self._lines(blocks, lengths, max(widths))
+        parts: list[torch.Tensor] = []
+        row = 0
+        for width, same in itertools.groupby(widths):
+            some = slice(row, row + len(list(same)))
+            parts.append((self._first_places + seen[some, None, :width]).view(-1))
+            row = some.stop
+        places = torch.cat(parts)
         starts = torch.zeros(len(counts) * heads + 1, dtype=torch.int32)
         per_head = torch.tensor(widths, dtype=torch.int32).repeat_interleave(heads)
         torch.cumsum(per_head, 0, out=starts[1:])
+        ends = starts[:-1].long() + lengths.repeat_interleave(heads)
         products = _sparse(starts, places, self._kv_heads * self._places)
         return Listing(
             blocks,
             lengths,
-            min(-count % _LANES for count in counts),
-            starts[:-1].long() + lengths.repeat_interleave(heads),
+            min(width - count for width, count in zip(widths, counts, strict=True)),
+            ends,
             starts,
             places,
-            mask,
+            _mask(starts, ends),
             products,
             products.values(),
             _groups(products.values(), heads, widths),
         )
 
-    def _lines(
-        self, blocks: torch.Tensor, lengths: torch.Tensor, width: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Every row's places within a head, and 0 or -inf for each. ``[rows, width]`` each."""
+    def _lines(self, blocks: torch.Tensor, lengths: torch.Tensor, width: int) -> torch.Tensor:
+        """Every row's places within a head. ``[rows, width]``."""
         more = -(-width // self._size) - blocks.shape[1]
         table = F.pad(blocks.int(), (0, max(more, 0)))
         places = (table[:, :, None] * self._size + self._within).view(len(lengths), -1)[:, :width]
         behind = torch.arange(width, dtype=torch.int32) >= lengths[:, None]
         # Hidden entries read the row's own first token: another's might not be finite.
-        seen = torch.where(behind, places[:, :1], places)
-        return seen, torch.zeros(behind.shape).masked_fill_(behind, _HIDDEN)
+        return torch.where(behind, places[:, :1], places)
 
     def next_token(
-        self, listing: Listing, blocks: torch.Tensor, lengths: torch.Tensor, slots: torch.Tensor
+        self,
+        listing: Listing,
+        blocks: torch.Tensor,
+        lengths: torch.Tensor,
+        slots: torch.Tensor,
+        *,
+        follows: bool = False,
     ) -> Listing | None:
         """The listing of the step after, if its rows see what they saw and one token more.
 
@@ -164,16 +169,19 @@ class Gathering:
             blocks: As for ``list_rows``.
             lengths: As for ``list_rows``.
             slots: The rows' own places in the cache. ``[rows]``.
+            follows: Whether it is known already that the rows are the same.
 
         Returns:
             None where a new one must be made; the old one is as it was then.
         """
-        if not listing.room or not torch.equal(listing.lengths + 1, lengths):
+        if not listing.room:
             return None
-        if not _goes_on(listing.blocks, blocks):
+        if not follows and not (
+            torch.equal(listing.lengths + 1, lengths) and _goes_on(listing.blocks, blocks)
+        ):
             return None
-        new = slots.int()[:, None] + self._first_places.view(1, -1)
-        listing.places.scatter_(0, listing.ends, new.view(-1))
+        new = torch.add(slots[:, None], self._first_places.view(1, -1))
+        listing.places.scatter_(0, listing.ends, new.view(-1).int())
         listing.mask.index_fill_(0, listing.ends, 0.0)
         listing.ends.add_(1)
         room = listing.room - 1
@@ -200,12 +208,15 @@ class Gathering:
             beta=0.0, alpha=dim**-0.5, out=products,
         )  # fmt: skip
         scores.add_(listing.mask)
-        logs: torch.Tensor | None = None
-        if sums:
-            logs = torch.cat([group.logsumexp(-1) for group in listing.groups])
-            logs = logs.view(query.shape[:2])
+        # Their sums come out of the softmax, which does not depend on how many entries are hidden:
+        # the highest score's share is 1 / sum.
+        peaks = [group.amax(dim=-1) for group in listing.groups] if sums else []
         for group in listing.groups:
             torch.softmax(group, -1, out=group)
+        logs: torch.Tensor | None = None
+        if sums:
+            shares = torch.cat([group.amax(dim=-1) for group in listing.groups])
+            logs = (torch.cat(peaks) - shares.log()).view(query.shape[:2])
         # What F.embedding_bag calls once it has looked at its arguments.
         mixed = torch.embedding_bag(
             self.values[layer], listing.places, listing.starts, False, 0, False, scores, True
@@ -222,6 +233,13 @@ def _goes_on(before: torch.Tensor, now: torch.Tensor) -> bool:
     same = before == now.narrow(1, 0, before.shape[1])
     # Block 0 is nobody's: it fills up tables.
     return bool(same.logical_or_(before == 0).all())
+
+
+def _mask(starts: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """0, and -inf from every line's end to the start of the next."""
+    hidden = ends[:, None] + torch.arange(_ROOM + _LANES)
+    mask = torch.zeros(int(starts[-1]))
+    return mask.index_fill_(0, hidden[hidden < starts[1:, None]], _HIDDEN)
 
 
 def _groups(scores: torch.Tensor, heads: int, widths: Sequence[int]) -> list[torch.Tensor]:

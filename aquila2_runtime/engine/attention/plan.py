@@ -59,6 +59,9 @@ class AttentionPlan:
         decode_lengths: Tokens each decoding row may see, for kernels that need no mask; int32.
             ``[num_decode]``.
         shared: Prefixes that are read once for several decoding rows.
+        number: Among the plans of one planner; 0 for none.
+        follows: The number of the plan whose decoding rows these are, each with a token more; 0
+            where that is not known.
     """
 
     slots: torch.Tensor
@@ -68,3 +71,5 @@ class AttentionPlan:
     prefills: tuple[PrefillSegment, ...]
     decode_lengths: torch.Tensor | None = None
     shared: tuple[SharedPrefix, ...] = ()
+    number: int = 0
+    follows: int = 0

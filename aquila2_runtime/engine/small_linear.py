@@ -1,0 +1,84 @@
+"""SmallProjection: a weight of few numbers, multiplied by BLAS as it is. It knows no model.
+
+A packed product takes some 10 or 20 us before it begins, several times as long as BLAS needs for
+all of a small weight. BLAS makes no promise that a row is the same number in any company. Where
+the weight's rows are its inputs it keeps to one order of additions on the processors seen so far,
+but for a single row, which is therefore computed twice. So that is looked at, once for each size of
+weight, and where it does not hold the weight is not taken.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+
+# Above this many numbers packed products have been seen to be as fast.
+MOST_NUMBERS: Final = 65_536
+_TRIED: Final = (*range(2, 66), 97, 128, 255, 512, 777, 2_048)
+
+
+class SmallProjection:
+    """A projection by a small weight.
+
+    Args:
+        weight: ``[outputs, inputs]``, fp32 on CPU.
+
+    Attributes:
+        weight: Its transposed copy, a row per input.
+        pads: A single row is padded.
+    """
+
+    pads: Final = True
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.weight = weight.t().contiguous()
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Multiply rows. ``[rows, inputs]`` to ``[rows, outputs]``."""
+        return _product(states, self.weight)
+
+
+def small_projection(weight: torch.Tensor) -> SmallProjection | None:
+    """A projection, or None for a weight that is better multiplied in another way."""
+    suits = weight.device.type == "cpu" and weight.dtype == torch.float32
+    if not suits or weight.numel() > MOST_NUMBERS:
+        return None
+    outputs, inputs = weight.shape
+    apart = keeps_rows_apart(outputs, inputs, torch.get_num_threads())
+    return SmallProjection(weight) if apart else None
+
+
+@functools.cache
+def keeps_rows_apart(outputs: int, inputs: int, threads: int) -> bool:
+    """Whether rows of a product are the same bits in any company on this machine.
+
+    Args:
+        outputs: Of the weight.
+        inputs: The same.
+        threads: How many torch uses now.
+    """
+    generator = torch.Generator().manual_seed(threads)
+    states = torch.randn(max(_TRIED), inputs, generator=generator)
+    weight = torch.randn(inputs, outputs, generator=generator)
+    together = _product(states, weight)
+    return all(
+        torch.equal(_product(states[some], weight), together[some]) for some in _parts(len(states))
+    )
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    """Some of the rows at a time: from the first on, up to the last, and one by one."""
+    for count in _TRIED:
+        yield slice(0, count)
+        yield slice(rows - count, rows)
+    for row in range(8):
+        yield slice(row, row + 1)
+
+
+def _product(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    if states.shape[0] == 1:
+        return torch.mm(torch.cat((states, states)), weight).narrow(0, 0, 1)
+    return torch.mm(states, weight)
