@@ -125,6 +125,9 @@ class Batch:
         """Compute everything without blocking the event loop; cancelling aborts it all."""
         queue = self._requests(None)
         count = sum(submission.params.n for submission in self._submissions)
+        if count == 1:
+            await self._work(queue)  # no other that its failure could cancel
+            return self._outputs()
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(count, MAX_IN_FLIGHT)):

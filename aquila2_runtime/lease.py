@@ -7,6 +7,7 @@ loaded twice and nothing leaks.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import threading
 import weakref
@@ -91,6 +92,17 @@ class RuntimeLease:
                     raise EngineClosedError("This lease has no runtime.")
                 slot.runtime = Aquila2Runtime.from_options(slot.options)
             return slot.runtime
+
+    async def aruntime(self) -> Aquila2Runtime:
+        """Return the runtime without blocking the event loop while it loads."""
+        return self.runtime() if self.at_hand else await asyncio.to_thread(self.runtime)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether ``runtime`` returns at once, without loading or waiting for who loads."""
+        slot = self._open()
+        found = slot.runtime
+        return found is not None and (slot.options is None or found.healthy)
 
     @property
     def loaded(self) -> bool:

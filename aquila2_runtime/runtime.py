@@ -17,6 +17,7 @@ from aquila2_runtime.errors import InvalidPromptError
 from aquila2_runtime.generation import aread_stream, read_stream
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.loaded import Loaded
+from aquila2_runtime.preparing import prepared
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.submission import Submission, submit_one
 from aquila2_runtime.tools import Tool, check_tools
@@ -114,14 +115,14 @@ class Aquila2Runtime(Loaded):
         self, messages: Sequence[Message], params: SamplingParams | None = None, **request: Any
     ) -> RequestOutput:
         """Answer a conversation without blocking the event loop; cancelling stops the work."""
-        submission = await asyncio.to_thread(self._chat_submission, messages, params, request)
+        submission = await prepared(self._chat_submission, messages, params, request)
         return await self._batch([submission]).arun_one()
 
     async def astream_chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **request: Any
     ) -> AsyncGenerator[Delta]:
         """Answer piece by piece without blocking the event loop."""
-        submission = await asyncio.to_thread(self._chat_submission, messages, params, request)
+        submission = await prepared(self._chat_submission, messages, params, request)
         # Closed here and now, not when the event loop gets round to an abandoned generator.
         async with contextlib.aclosing(self._astream(submission)) as deltas:
             async for delta in deltas:
@@ -180,7 +181,7 @@ class Aquila2Runtime(Loaded):
             prompt_token_ids: Ids instead of text, each in [0, vocabulary).
             **request: As for ``chat``.
         """
-        submission = self._text_submission(prompt, params, prompt_token_ids, request)
+        submission = self._text_submission(prompt, params, request, prompt_token_ids)
         return self._batch([submission]).run_one()
 
     def stream_complete(
@@ -192,7 +193,7 @@ class Aquila2Runtime(Loaded):
         **request: Any,
     ) -> Generator[Delta]:
         """Continue text or ids piece by piece."""
-        return self._stream(self._text_submission(prompt, params, prompt_token_ids, request))
+        return self._stream(self._text_submission(prompt, params, request, prompt_token_ids))
 
     async def acomplete(
         self,
@@ -203,8 +204,8 @@ class Aquila2Runtime(Loaded):
         **request: Any,
     ) -> RequestOutput:
         """Continue text or ids without blocking the event loop."""
-        submission = await asyncio.to_thread(
-            self._text_submission, prompt, params, prompt_token_ids, request
+        submission = await prepared(
+            self._text_submission, prompt, params, request, prompt_token_ids
         )
         return await self._batch([submission]).arun_one()
 
@@ -217,8 +218,8 @@ class Aquila2Runtime(Loaded):
         **request: Any,
     ) -> AsyncGenerator[Delta]:
         """Continue text or ids piece by piece without blocking the event loop."""
-        submission = await asyncio.to_thread(
-            self._text_submission, prompt, params, prompt_token_ids, request
+        submission = await prepared(
+            self._text_submission, prompt, params, request, prompt_token_ids
         )
         # Closed here and now, not when the event loop gets round to an abandoned generator.
         async with contextlib.aclosing(self._astream(submission)) as deltas:
@@ -268,8 +269,8 @@ class Aquila2Runtime(Loaded):
         self,
         prompt: str | None,
         params: SamplingParams | None,
-        prompt_token_ids: Sequence[int] | None,
         request: dict[str, Any],
+        prompt_token_ids: Sequence[int] | None = None,
     ) -> Submission:
         if (prompt is None) == (prompt_token_ids is None):
             raise InvalidPromptError(
@@ -297,7 +298,7 @@ class Aquila2Runtime(Loaded):
     ) -> list[Submission]:
         chosen = one_each(params, prompts)
         return [
-            self._text_submission(prompt, own, None, request)
+            self._text_submission(prompt, own, request)
             for prompt, own in zip(prompts, chosen, strict=True)
         ]
 

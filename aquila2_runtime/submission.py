@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from aquila2_runtime.companions import announced
 from aquila2_runtime.demands import Demands
 from aquila2_runtime.engine.base import Engine, EngineRequest
 from aquila2_runtime.errors import InvalidRequestError, InvalidSamplingParamsError
@@ -153,6 +154,9 @@ class Submission:
         params = self.params
         seed = secrets.randbits(63) if params.seed is None else params.seed
         deadline = None if self.timeout is None else began + self.timeout
+        companions = announced()
+        if companions is not None:
+            companions.add(params.n - 1)
         return [
             EngineRequest(
                 prompt_token_ids=self.prompt.token_ids,
@@ -170,6 +174,7 @@ class Submission:
                 # Of n answers to one prompt, the first tells.
                 tell_prefill=self.progress is not None and index == 0,
                 constraint=self.demands.state(self.max_tokens),
+                companions=companions,
             )
             for index in range(params.n)
         ]

@@ -49,6 +49,10 @@ class Tool:
         description: What it does, for the model; may be empty.
         parameters: The JSON schema of its arguments, of type object; None for no arguments.
 
+    Attributes:
+        text: The schema as it is enforced.
+        dropped: Keywords that are not enforced, each with its place.
+
     Raises:
         InvalidPromptError: The name is malformed, or ``parameters`` is no object's schema.
         InvalidConstraintError: The schema is malformed or too large.
@@ -57,9 +61,11 @@ class Tool:
     name: str
     description: str = ""
     parameters: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
+    text: str = dataclasses.field(init=False, repr=False, compare=False)
+    dropped: tuple[str, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check every field."""
+        """Check every field, and keep the schema as it is enforced."""
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise InvalidPromptError(
                 f"{self.name!r:.80} is no name for a tool.",
@@ -74,16 +80,18 @@ class Tool:
                 parameter="tools",
             )
         schema = self.parameters
-        if schema is None:
-            return
-        if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
+        if schema is not None and (
+            not isinstance(schema, Mapping) or schema.get("type", "object") != "object"
+        ):
             raise InvalidPromptError(
                 f'The parameters of the tool {self.name} must be a JSON schema of type "object".',
                 parameter="tools",
                 value=self.name,
             )
         try:
-            check_schema(schema, strict=False, parameter="tools")
+            text, dropped = check_schema(
+                {"type": "object", **self.schema}, strict=False, parameter="tools"
+            )
         except InvalidConstraintError as error:
             raise InvalidConstraintError(
                 f"The parameters of the tool {self.name}: {error.message}",
@@ -91,6 +99,8 @@ class Tool:
                 value=error.value,
                 hint=error.hint,
             ) from error
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "dropped", dropped)
         # A copy: what is shown to the model and what is enforced must be the same thing.
         object.__setattr__(self, "parameters", json.loads(json.dumps(schema)))
 

@@ -5,6 +5,7 @@ It knows no model: what it does is to let enough of LangChain's own calls run at
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -14,6 +15,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor
+
+from aquila2_runtime.companions import announcing
 
 # Most threads of one batch or generate call; the runtime queues what it cannot compute at once.
 MAX_WORKERS: Final = 64
@@ -31,7 +34,9 @@ class Batches(BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer many inputs, all on the device together unless ``max_concurrency`` says less."""
-        return super().batch(inputs, wide(config, len(inputs), MAX_WORKERS), **kwargs)
+        config = wide(config, len(inputs), MAX_WORKERS)
+        with announcing(together(config, len(inputs))):
+            return super().batch(inputs, config, **kwargs)
 
     async def abatch(
         self,
@@ -40,7 +45,9 @@ class Batches(BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer many inputs together without blocking the event loop."""
-        return await super().abatch(inputs, wide(config, len(inputs), MAX_TASKS), **kwargs)
+        config = wide(config, len(inputs), MAX_TASKS)
+        with announcing(together(config, len(inputs))):
+            return await super().abatch(inputs, config, **kwargs)
 
     def batch_as_completed(
         self,
@@ -49,7 +56,13 @@ class Batches(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[Any]:
         """Answer many inputs together, yielding (index, answer) as they end."""
-        return super().batch_as_completed(inputs, wide(config, len(inputs), MAX_WORKERS), **kwargs)
+        config = wide(config, len(inputs), MAX_WORKERS)
+        made = super().batch_as_completed(inputs, config, **kwargs)
+        # All begin before the first of them ends; a generator's own context is its reader's.
+        with announcing(together(config, len(inputs))):
+            first = list(itertools.islice(made, 1))
+        yield from first
+        yield from made
 
     async def abatch_as_completed(
         self,
@@ -58,7 +71,12 @@ class Batches(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         """Answer many inputs together, yielding (index, answer) as they end."""
-        made = super().abatch_as_completed(inputs, wide(config, len(inputs), MAX_TASKS), **kwargs)
+        config = wide(config, len(inputs), MAX_TASKS)
+        made = super().abatch_as_completed(inputs, config, **kwargs)
+        with announcing(together(config, len(inputs))):
+            first = [await anext(made)] if inputs else []
+        for item in first:
+            yield item
         async for item in made:
             yield item
 
@@ -80,7 +98,8 @@ class Batches(BaseChatModel):
             own = run_id if index == 0 else None
             return plain([messages[index]], stop, callbacks, run_id=own, **kwargs)
 
-        with ContextThreadPoolExecutor(min(len(messages), MAX_WORKERS)) as pool:
+        workers = min(len(messages), MAX_WORKERS)
+        with announcing(workers), ContextThreadPoolExecutor(workers) as pool:
             results = list(pool.map(one, range(len(messages))))
         return self._joined(results)
 
@@ -95,16 +114,11 @@ class Batches(BaseChatModel):
     ) -> LLMResult:
         """Answer many conversations together without blocking the event loop."""
         plain = super().agenerate
-        results = [
-            await plain(
-                messages[first : first + MAX_TASKS],
-                stop,
-                callbacks,
-                run_id=None if first else run_id,
-                **kwargs,
-            )
-            for first in range(0, max(len(messages), 1), MAX_TASKS)
-        ]
+        results = []
+        for first in range(0, max(len(messages), 1), MAX_TASKS):
+            some, own = messages[first : first + MAX_TASKS], None if first else run_id
+            with announcing(len(some)):
+                results.append(await plain(some, stop, callbacks, run_id=own, **kwargs))
         return self._joined(results) if len(results) > 1 else results[0]
 
     def _joined(self, results: Sequence[LLMResult]) -> LLMResult:
@@ -127,3 +141,11 @@ def wide(config: Any, count: int, most: int) -> Any:
     if isinstance(config, (list, tuple)):
         return [widened(one) for one in config]
     return widened(config)
+
+
+def together(config: Any, count: int) -> int:
+    """How many of ``count`` items begin at once under a config that ``wide`` returned."""
+    # LangChain, too, asks the first of several configs.
+    first = config[0] if isinstance(config, list) and config else config
+    most = first.get("max_concurrency") if isinstance(first, Mapping) else None
+    return min(count, most) if isinstance(most, int) else 1

@@ -214,17 +214,7 @@ class Aquila2Settings(BaseModel):
             UnknownParameterError: A keyword does not exist.
             InvalidSamplingParamsError: A value is wrong.
         """
-        known = {
-            *self._call_keywords,
-            *_SAMPLING,
-            "constraint",
-            *REQUEST_FIELDS,
-            *_CORE_KEYWORDS,
-            *WITHOUT_EFFECT,
-            "model",
-            "model_name",
-        }
-        reject_unknown(kwargs, known, type(self).__name__)
+        reject_unknown(kwargs, self._call_keywords | _CALL_KEYWORDS, type(self).__name__)
         sampling = {key: kwargs.get(key, getattr(self, key)) for key in _SAMPLING}
         sampling["stop"] = merged_stops(self.stop, stop)
         sampling["constraint"] = kwargs.get("constraint")
@@ -248,13 +238,17 @@ class Aquila2Settings(BaseModel):
 
     def _identity(self) -> dict[str, Any]:
         """Everything that decides an answer."""
-        names = (*LOAD_FIELDS, *_SAMPLING, "adapter", "fit", "cache_salt")
         loaded = None if self.runtime is None else self.runtime.info.to_dict()
-        return {**{name: getattr(self, name) for name in sorted(names)}, "runtime": loaded}
+        return {**{name: getattr(self, name) for name in _DECISIVE}, "runtime": loaded}
 
 
 # Fields of the runtime's and OpenAI's own word; a constraint is a keyword of calls only.
 _SAMPLING: Final = tuple(sorted(FIELD_NAMES - {"prompt_logprobs", "constraint"} | {"top_logprobs"}))
+_CALL_KEYWORDS: Final = frozenset(
+    {*_SAMPLING, *REQUEST_FIELDS, *_CORE_KEYWORDS, *WITHOUT_EFFECT}
+    | {"constraint", "model", "model_name"}
+)
+_DECISIVE: Final = tuple(sorted({*LOAD_FIELDS, *_SAMPLING, "adapter", "fit", "cache_salt"}))
 _FLAGS: Final = ("streaming", "stream_usage", "function_calling")
 _REQUEST_MADE_OF: Final = frozenset({*_SAMPLING, *REQUEST_FIELDS, *_FLAGS})
 VERSION: Final = __version__

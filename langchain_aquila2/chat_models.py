@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -103,7 +102,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
     ) -> ChatResult:
         with translating():
             request, turns = self._ask(messages, stop, kwargs)
-            runtime = await asyncio.to_thread(request.lease.runtime)
+            runtime = await request.lease.aruntime()
             output = await runtime.achat(turns, request.params, **request.options)
             return chat_result(runtime, output)
 
@@ -133,7 +132,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
     ) -> AsyncIterator[ChatGenerationChunk]:
         with translating():
             request, turns = self._ask(messages, stop, kwargs)
-            runtime = await asyncio.to_thread(request.lease.runtime)
+            runtime = await request.lease.aruntime()
             chunks = Chunks(runtime, stream_usage=self._streams_usage(kwargs))
             deltas = runtime.astream_chat(turns, request.params, **request.options)
             async with contextlib.aclosing(deltas):
@@ -147,11 +146,11 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
         """A call's request and prompt, checked before anything is loaded."""
         request = self._request(stop, kwargs)
         demand = demand_of(kwargs)
-        RequestOptions(**demand.options)
-        request = request._replace(
-            params=request.params.replace(**demand.sampling),
-            options={**request.options, **demand.options},
-        )
+        if demand.sampling:
+            request = request._replace(params=request.params.replace(**demand.sampling))
+        if demand.options:
+            RequestOptions(**demand.options)
+            request = request._replace(options={**request.options, **demand.options})
         return request, with_instruction(to_runtime_messages(messages), demand.instruction)
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:

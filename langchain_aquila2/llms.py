@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -94,7 +93,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
     ) -> LLMResult:
         with translating():
             request = self._request(stop, kwargs)
-            runtime = await asyncio.to_thread(request.lease.runtime)
+            runtime = await request.lease.aruntime()
             outputs = (
                 [await runtime.acomplete(prompts[0], request.params, **request.options)]
                 if len(prompts) == 1
@@ -126,7 +125,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         with translating():
             request = self._request(stop, kwargs)
-            runtime = await asyncio.to_thread(request.lease.runtime)
+            runtime = await request.lease.aruntime()
             deltas = runtime.astream_complete(prompt, request.params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory import ChatMemoryBuffer
+
+_ANSWERS: Final = (MessageRole.ASSISTANT, MessageRole.TOOL)
 
 
 class ModelChatMemory(ChatMemoryBuffer):
@@ -26,9 +29,42 @@ class ModelChatMemory(ChatMemoryBuffer):
             initial_token_count: Tokens of the system messages that go before them.
             **kwargs: Not used.
         """
+        history = self.get_all()
         taken = min(initial_token_count, self.token_limit)
-        found = super().get(input, taken, **kwargs)
-        too_long = taken + self._token_count_for_messages(found) > self.token_limit
-        if too_long and found[-1].role != MessageRole.USER:
-            return []
-        return found
+
+        def fits(start: int) -> bool:
+            return taken + self._token_count_for_messages(history[start:]) <= self.token_limit
+
+        found = history[_first_fitting(_starts(history), fits) :]
+        if found or not history or history[-1].role != MessageRole.USER:
+            return found
+        return history[-1:]
+
+
+def _starts(history: Sequence[ChatMessage]) -> list[int]:
+    """Where its newest part may begin: with the oldest, a question or the newest, or at the end."""
+    last = len(history) - 1
+    places = (
+        place
+        for place, message in enumerate(history)
+        if place in (0, last) or message.role not in _ANSWERS
+    )
+    return [*places, len(history)]
+
+
+def _first_fitting(starts: Sequence[int], fits: Callable[[int], bool]) -> int:
+    """The earliest start that fits, counted from the newest on: old history costs nothing.
+
+    LlamaIndex's own counts all of a history, then all but its first message, and so on.
+    """
+    step, best = 1, len(starts) - 1  # nothing fits anywhere
+    while best >= step and fits(starts[best - step]):
+        best, step = best - step, 2 * step
+    short = max(best - step, -1)  # does not fit, or is before the beginning
+    while best - short > 1:
+        middle = (short + best) // 2
+        if fits(starts[middle]):
+            best = middle
+        else:
+            short = middle
+    return starts[best]

@@ -17,6 +17,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from aquila2_runtime import InvalidPromptError, Message, ToolCall, UnsupportedContentError
+from aquila2_runtime.preparing import BRIEF_CHARACTERS, BRIEF_MESSAGES
 from llamaindex_aquila2._tool_calls import read_call
 
 # LlamaIndex's roles by the runtime's four.
@@ -52,6 +53,17 @@ def check_conversation(messages: object) -> None:
                 f"Message {index} must be a ChatMessage, not {type(message).__name__}.",
                 parameter="messages",
             )
+
+
+def is_brief(prompt: object) -> bool:
+    """Whether a text or conversation is so short that an event loop may read it itself."""
+    if isinstance(prompt, str):
+        return len(prompt) <= BRIEF_CHARACTERS
+    if not isinstance(prompt, (list, tuple)) or len(prompt) > BRIEF_MESSAGES:
+        return False
+    blocks = [block for message in prompt for block in message.blocks]
+    texts = [block.text for block in blocks if isinstance(block, TextBlock)]
+    return len(texts) == len(blocks) and sum(map(len, texts)) <= BRIEF_CHARACTERS
 
 
 def to_runtime_messages(

@@ -22,7 +22,7 @@ from aquila2_runtime import InvalidPromptError, Message
 from aquila2_runtime.shown import shown
 from llamaindex_aquila2._calls import Call
 from llamaindex_aquila2._endpoints import chat_endpoint, completion_endpoint
-from llamaindex_aquila2._messages import plain_prompt, to_runtime_messages
+from llamaindex_aquila2._messages import is_brief, plain_prompt, to_runtime_messages
 from llamaindex_aquila2._params import CHAT_KEYWORDS, call_options
 from llamaindex_aquila2._responses import Answer, Stream, whole
 from llamaindex_aquila2._structured import Structured
@@ -155,6 +155,14 @@ class Aquila2(Structured):
         return self._lease.runtime(), call
 
     async def _aready(self, make: Callable[..., Call], *args: Any) -> tuple[Aquila2Runtime, Call]:
+        """In a thread, because files may be read and own functions called, unless it is brief."""
+        plain = self.messages_to_prompt in (None, plain_prompt) and self.completion_to_prompt in (
+            None,
+            default_completion_to_prompt,
+        )
+        prompt, keywords = args[0], args[-1]
+        if plain and self._lease.at_hand and is_brief(prompt) and not keywords.get("tools"):
+            return self._ready(make, *args)
         return await asyncio.to_thread(self._ready, make, *args)
 
     def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:

@@ -11,6 +11,7 @@ from aquila2_runtime.outputs import FinishReason
 from aquila2_runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:
+    from aquila2_runtime.companions import Companions
     from aquila2_runtime.engine.constraint import TokenConstraint
     from aquila2_runtime.engine.handle import RequestHandle
 
@@ -33,6 +34,7 @@ class EngineRequest:
         bell: Rung at every wake; lets one reader wait for many requests.
         tell_prefill: Tell the reader how far the prompt is read, where that takes several steps.
         constraint: Which ids may come next; the engine's own from submission on.
+        companions: Those it should begin with; None where it came alone.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -48,6 +50,7 @@ class EngineRequest:
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
     tell_prefill: bool = False
     constraint: TokenConstraint | None = dataclasses.field(default=None, compare=False)
+    companions: Companions | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

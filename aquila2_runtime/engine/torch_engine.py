@@ -3,8 +3,8 @@
 The thread loads the weights, runs every step and frees the memory, because OpenMP keeps a pool of
 workers per thread that has run torch: loading in one thread and running in another halves the
 speed on CPU. Callers only leave notes (a request, an abort, a close) and are woken by mailboxes.
-Notes go through a ``SimpleQueue``, the one queue that may be written from a finalizer: a reader
-that is garbage-collected leaves its abort there, whatever lock its thread happens to hold.
+Notes go through a ``SimpleQueue``, the one queue a finalizer may write to: a collected reader
+leaves its abort there, whatever lock its thread holds.
 """
 
 from __future__ import annotations
@@ -150,8 +150,7 @@ class TorchEngine(Engine):
                 self._step(runner, scheduler)
         except Exception as error:
             _log.exception("engine %s failed for good", self.name)
-            # Without its traceback, whose frames would keep the weights alive.
-            self._death = error.with_traceback(None)
+            self._death = error.with_traceback(None)  # whose frames would keep the weights alive
         finally:
             del runner, scheduler
             gc.collect()
@@ -174,19 +173,22 @@ class TorchEngine(Engine):
 
     def _listen(self, scheduler: Scheduler) -> bool:
         """Take in notes; sleep while there is nothing to do. False when it is time to stop."""
-        busy = bool(scheduler.running or scheduler.waiting)
+        idle = not (scheduler.running or scheduler.waiting)
+        patience = None if idle else 0.0
         while True:
             try:
-                note = self._notes.get(block=not busy)
+                note = self._notes.get(patience != 0, patience)
             except queue.Empty:
                 self._counters.snapshot(scheduler)
                 return True
-            busy = True  # take what else is there, then step
+            patience = 0.0  # take what else is there, then step
             if note is None:
                 return False
             if isinstance(note, Request):
                 self._live[note.request_id] = note
                 scheduler.add(note)
+                if idle and (companions := note.spec.companions) is not None:
+                    patience = companions.arrive()
             elif callable(note):
                 note()
             elif (request := self._live.get(note)) is not None:

@@ -17,7 +17,7 @@ from aquila2_runtime.engine.constraint import TokenConstraint
 from aquila2_runtime.errors import GenerationError, InvalidConstraintError
 from aquila2_runtime.grammar.compiler import JSON_STYLE, Compiled, Compiler
 from aquila2_runtime.grammar.constraints import AnyJson, JsonSchema
-from aquila2_runtime.grammar.schema_bounds import check_schema, required_names
+from aquila2_runtime.grammar.schema_bounds import required_names
 from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING, Tool
 
 if TYPE_CHECKING:
@@ -82,6 +82,21 @@ def call_grammar(
         InvalidConstraintError: A schema cannot be compiled.
         MissingDependencyError: llguidance is not installed.
     """
+    left_out = None if otherwise is None else otherwise.dropped
+    told = ((tool.name, tool.text, tool.dropped) for tool in tools)
+    key = (choice, parallel, otherwise, left_out, *told)
+    return compiler.remembered(
+        key, lambda: _call_grammar(compiler, tools, choice, parallel, otherwise)
+    )
+
+
+def _call_grammar(
+    compiler: Compiler,
+    tools: Sequence[Tool],
+    choice: str,
+    parallel: bool,
+    otherwise: JsonSchema | AnyJson | None,
+) -> CallGrammar:
     vocabulary = compiler.vocabulary
     calls = None
     if choice != "none":
@@ -141,17 +156,7 @@ _HEAD: Final = '{"name": '
 
 def _arguments(tool: Tool) -> tuple[str, tuple[str, ...]]:
     """A tool's schema for the compiler, and what it leaves out."""
-    schema = {"type": "object", **tool.schema}
-    try:
-        text, dropped = check_schema(schema, strict=False, parameter="tools")
-    except InvalidConstraintError as error:
-        raise InvalidConstraintError(
-            f"The tool {tool.name}: {error.message}",
-            parameter=error.parameter,
-            value=error.value,
-            hint=error.hint,
-        ) from error
-    return _styled(json.loads(text)), dropped
+    return _styled(json.loads(tool.text)), tool.dropped
 
 
 def _styled(schema: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ import json
 import re
 import threading
 import weakref
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aquila2_runtime.errors import InvalidConstraintError
 from aquila2_runtime.grammar.closing import Closing
@@ -26,6 +26,8 @@ from aquila2_runtime.grammar.vocabulary import Vocabulary, llguidance
 if TYPE_CHECKING:
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
+Made = TypeVar("Made")
+
 JSON_STYLE: Final = {
     "whitespace_flexible": False,
     "item_separator": ", ",
@@ -36,6 +38,7 @@ JSON_STYLE: Final = {
 
 _TRIES: Final = 10_000  # continuations looked at for the shortest whole answer
 _CACHED: Final = 64
+_REMEMBERED: Final = 16
 _CACHED_BYTES: Final = 2_000_000  # of grammar text
 _JSON_BYTES: Final = frozenset(b'"{}[]:, 0')
 _UNENFORCED: Final = re.compile(r"Unimplemented keys: \[\"([^\"]+)\"|\b(oneOf)\b")
@@ -84,6 +87,7 @@ class Compiler:
         self._vocabulary: Vocabulary | None = None
         self._kept: collections.OrderedDict[str, Compiled] = collections.OrderedDict()
         self._kept_bytes = 0
+        self._remembered: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -157,6 +161,19 @@ class Compiler:
             self._keep(grammar, found)
         notices = tuple(f"Not enforced in the schema: {keyword}." for keyword in never)
         return dataclasses.replace(found, notices=(*notices, *found.notices))
+
+    def remembered(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """Return what was made lately of grammars of this compiler's, or make it."""
+        with self._lock:
+            if key in self._remembered:
+                self._remembered.move_to_end(key)
+                return cast("Made", self._remembered[key])
+        made = make()
+        with self._lock:
+            self._remembered[key] = made
+            while len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
+        return made
 
     def _keep(self, grammar: str, compiled: Compiled) -> None:
         with self._lock:

@@ -26,14 +26,14 @@ def check_json(value: object, parameter: str) -> None:
                 parameter,
             )
         inner: list[object] = []
-        if isinstance(item, Mapping):
+        if isinstance(item, str):
+            _check_string(item, parameter)
+        elif isinstance(item, Mapping):
             if not all(isinstance(key, str) for key in item):
                 refuse("A key in the schema is no string.", parameter)
             inner = [*item.values(), *item.keys()]
         elif isinstance(item, (list, tuple)):
             inner = list(item)
-        elif isinstance(item, str):
-            _check_string(item, parameter)
         elif isinstance(item, float) and not math.isfinite(item):
             refuse(f"The schema holds {item}, which JSON cannot.", parameter)
         elif isinstance(item, int) and abs(item) >= 2**63:

@@ -11,6 +11,7 @@ it. What is changed narrows a schema, so that whatever is accepted then was acce
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -86,9 +87,18 @@ def check_schema(schema: object, *, strict: bool, parameter: str) -> tuple[str, 
     check_json(schema, parameter)
     before = json.dumps(schema, ensure_ascii=False)
     check_size(before, parameter)
+    text, dropped = _fitted(before, strict)
+    check_size(text, parameter)
+    return text, dropped
+
+
+# An agent shows the same tools in every turn.
+@functools.lru_cache(maxsize=128)
+def _fitted(before: str, strict: bool) -> tuple[str, tuple[str, ...]]:
+    """A schema's text for the compiler, from its text as given, and what was left out."""
+    schema = json.loads(before)
     fitted = _Fitting(strict, _combined(schema))
     text = json.dumps(fitted.fit(schema, "#", 0, combined=False), ensure_ascii=False)
-    check_size(text, parameter)
     return text, tuple(fitted.dropped)
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from aquila2_runtime import FinishReason, SamplingParams, Tool, ToolCall, ToolCallParser
+from aquila2_runtime import (
+    AnyJson,
+    FinishReason,
+    JsonSchema,
+    SamplingParams,
+    Tool,
+    ToolCall,
+    ToolCallParser,
+)
 from aquila2_runtime.engine.base import Chunk, EngineRequest, Finished
 from aquila2_runtime.errors import GenerationError
 from aquila2_runtime.generation import Answer
@@ -56,6 +64,51 @@ def test_free_text_is_not_masked_until_a_call_begins(tokenizer: Aquila2Tokenizer
         at == tokenizer.eos_token_id or tokenizer.token_bytes(at).startswith(b"\n")
         for at in following
     )
+
+
+def _like(tool: Tool, **changes: object) -> Tool:
+    return Tool(tool.name, tool.description, {**tool.schema, **changes})
+
+
+def test_the_same_tools_are_compiled_once_and_others_apart(tokenizer: Aquila2Tokenizer) -> None:
+    """An agent offers its tools anew in every turn."""
+    compiler = compiler_for(tokenizer)
+    first = call_grammar(compiler, TOOLS, "auto", parallel=True)
+    again = [Tool(tool.name, "Said otherwise.", tool.parameters) for tool in TOOLS]
+    assert call_grammar(compiler, again, "auto", parallel=True) is first
+    assert call_grammar(compiler, again, "auto", parallel=False) is not first
+    assert call_grammar(compiler, again, "any", parallel=True) is not first
+    assert call_grammar(compiler, again[::-1], "auto", parallel=True) is not first
+    other = [_like(TOOLS[0], required=[]), TOOLS[1]]
+    assert call_grammar(compiler, other, "auto", parallel=True) is not first
+    for form in (AnyJson(), JsonSchema({"type": "object", "properties": {}})):
+        held = call_grammar(compiler, TOOLS, "auto", parallel=True, otherwise=form)
+        assert held is not first
+        assert not held.text_first
+
+
+def test_what_is_left_out_is_told_of_each_of_two_schemas_that_leave_the_same(
+    tokenizer: Aquila2Tokenizer,
+) -> None:
+    compiler = compiler_for(tokenizer)
+
+    def notices(tool: Tool) -> tuple[str, ...]:
+        return call_grammar(compiler, [tool], "auto", parallel=True).notices
+
+    assert notices(TOOLS[0]) == ()
+    assert "uniqueItems" in str(notices(_like(TOOLS[0], uniqueItems=True)))
+    assert "minContains" in str(notices(_like(TOOLS[0], minContains=1)))
+    assert notices(TOOLS[0]) == ()
+
+
+def test_a_tool_s_schema_that_is_changed_afterwards_is_another() -> None:
+    schema = {"type": "object", "properties": {"q": {"type": "string"}}}
+    before = Tool("find", "", schema)
+    schema["properties"]["q"] = {"type": "integer"}  # type: ignore[index]
+    after = Tool("find", "", schema)
+    assert json.loads(before.text)["properties"] == {"q": {"type": "string"}}
+    assert json.loads(after.text)["properties"] == {"q": {"type": "integer"}}
+    assert before.schema["properties"] == {"q": {"type": "string"}}
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from langchain_core import exceptions as core
+from langchain_core.caches import InMemoryCache
 from langchain_core.messages import HumanMessage
 
-from aquila2_runtime import Aquila2Runtime
+from aquila2_runtime import Aquila2Runtime, companions
 from aquila2_runtime import errors as ours
 from aquila2_runtime.engine import torch_engine
 from langchain_aquila2 import Aquila2LLM, ChatAquila2, _batches
@@ -45,6 +47,49 @@ async def test_more_inputs_than_the_queue_holds_are_answered_in_order(
     monkeypatch.setattr(_batches, "MAX_TASKS", 12)
     monkeypatch.setattr(_batches, "MAX_WORKERS", 12)
     assert await texts(chat, way, inputs) == expected
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_batch_begins_in_one_step(
+    make_chat: MakeChat,
+    demo_runtime: Aquila2Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """Its requests are made one by one, and the first once began alone."""
+    monkeypatch.setattr(companions, "PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(companions, "MOST_SECONDS", 60.0)
+    chat = make_chat(max_tokens=4, ignore_eos=True)
+    before = demo_runtime.stats().steps
+    await texts(chat, way, [f"Question {number}" for number in range(6)])
+    assert demo_runtime.stats().steps - before == 4
+
+
+@pytest.mark.parametrize(("config", "together"), [({"max_concurrency": 2}, 2), (None, 4)])
+def test_no_more_are_announced_than_run_at_once(
+    config: dict[str, int] | None, together: int
+) -> None:
+    assert _batches.together(_batches.wide(config, 4, 64), 4) == together
+
+
+@pytest.mark.parametrize("way", ["batch", "abatch", "batch_as_completed", "abatch_as_completed"])
+async def test_inputs_that_never_reach_the_model_hold_no_others_up(
+    make_chat: MakeChat, way: str
+) -> None:
+    """Cached or refused ones: the others are answered, each in its place."""
+    chat = make_chat(max_tokens=4, cache=InMemoryCache())
+    expected = [chat.invoke(text).text for text in ("hi", "ho")]
+    inputs: list[Any] = ["hi", [], "ho", "hi"]  # no message is refused
+    made = getattr(chat, way)(inputs, return_exceptions=True)
+    if way == "batch":
+        answers = made
+    elif way == "abatch":
+        answers = await made
+    else:
+        pairs = list(made) if way == "batch_as_completed" else [pair async for pair in made]
+        answers = [answer for _, answer in sorted(pairs, key=lambda pair: pair[0])]
+    assert isinstance(answers[1], ours.InvalidPromptError)
+    assert [answers[place].text for place in (0, 2, 3)] == [*expected, expected[0]]
 
 
 @pytest.mark.parametrize(
@@ -99,3 +144,18 @@ async def test_a_plain_prompt_that_times_out_raises_alone_and_is_empty_among_oth
             assert answer.text == ""
             assert answer.generation_info is not None
             assert answer.generation_info["finish_reason"] == "timeout"
+
+
+async def test_a_brief_question_to_a_loaded_model_needs_no_thread(
+    chat: ChatAquila2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be one more wait for the interpreter beside the engine's thread."""
+
+    async def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError
+
+    chat.warmup()
+    expected = chat.invoke("hi").text
+    monkeypatch.setattr(asyncio, "to_thread", refuse)
+    assert (await chat.ainvoke("hi")).text == expected
+    assert "".join([chunk.text async for chunk in chat.astream("hi")]) == expected

@@ -28,6 +28,10 @@ LEAVINGS: dict[str, Callable[[Any], object]] = {
 }
 
 
+class ThreadAsked(Exception):
+    """A thread was asked for."""
+
+
 async def leave(llm: Aquila2, leaving: str, steps: Callable[[], int]) -> int:
     """Leave an async call that is being computed; the steps made by then."""
     if leaving in {"cancel", "wait_for"}:
@@ -106,6 +110,52 @@ class TestCSteps:
         after = demo_runtime.stats()
         rows = after.decode_rows - before.decode_rows
         assert rows / (after.decode_steps - before.decode_steps) > 2
+
+
+class TestCThreads:
+    """C8: which calls ask for a thread to be prepared in."""
+
+    @pytest.fixture(autouse=True)
+    def threadless(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No thread can be asked for."""
+
+        async def refuse(*args: Any, **kwargs: Any) -> None:
+            raise ThreadAsked
+
+        monkeypatch.setattr(asyncio, "to_thread", refuse)
+
+    async def test_c8_a_brief_prompt_to_a_loaded_model_needs_none(self, llm: Aquila2) -> None:
+        llm.warmup()
+        assert (await llm.achat([ChatMessage(QUESTION)])).message.content
+        assert (await llm.acomplete(QUESTION)).text
+        assert [piece async for piece in await llm.astream_chat([ChatMessage(QUESTION)])]
+        assert [piece async for piece in await llm.astream_complete(QUESTION)]
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"messages_to_prompt": lambda messages: QUESTION},
+            {"completion_to_prompt": lambda prompt: QUESTION},
+        ],
+        ids=lambda fields: next(iter(fields)),
+    )
+    async def test_c8_functions_of_the_callers_own_run_beside_the_loop(
+        self, make_llm: MakeLLM, fields: dict[str, Any]
+    ) -> None:
+        llm = make_llm(**fields).warmup()
+        with pytest.raises(ThreadAsked):
+            await llm.achat([ChatMessage(QUESTION)])
+
+    async def test_c8_long_texts_are_read_beside_the_loop(self, llm: Aquila2) -> None:
+        llm.warmup()
+        with pytest.raises(ThreadAsked):
+            await llm.achat([ChatMessage(QUESTION)] * 100)
+        with pytest.raises(ThreadAsked):
+            await llm.acomplete(QUESTION * 100)
+
+    async def test_c8_a_model_loads_beside_the_loop(self, spec: dict[str, Any]) -> None:
+        with pytest.raises(ThreadAsked):
+            await Aquila2(**spec, max_model_len=64).acomplete(QUESTION)
 
 
 class TestCLoop:

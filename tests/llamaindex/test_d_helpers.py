@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 
 import pytest
@@ -21,6 +22,7 @@ from llama_index.core.utilities.token_counting import TokenCounter
 
 from aquila2_runtime import Aquila2Runtime, ContextOverflowError
 from llamaindex_aquila2 import Aquila2
+from llamaindex_aquila2._chat_memory import ModelChatMemory
 from llamaindex_aquila2._prompt_helper import ModelPromptHelper, ModelTokenCounter, TextList
 from llamaindex_aquila2.conformance.texts import CODE, document
 from tests.llamaindex.scripted import scripted_runtime
@@ -113,6 +115,48 @@ def test_a_memory_gives_no_answer_back_that_is_longer_than_its_limit(make_llm: M
     memory.put(ChatMessage("word " * 60))
     assert [message.content for message in memory.get()] == ["word " * 60]
     assert len(memory.get_all()) == 4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_memory_gives_back_what_llamaindex_s_own_would(seed: int) -> None:
+    """Where that is within the limit; it is found with fewer counts."""
+    rng = random.Random(seed)
+    roles = ("user", "assistant", "tool", "system")
+    history = [
+        ChatMessage("word " * rng.randint(1, 8), role=rng.choice(roles))
+        for _ in range(rng.randint(0, 14))
+    ]
+    limit = rng.randint(1, 60)
+    taken = rng.randint(0, limit)
+
+    def get(memory: type[ChatMemoryBuffer]) -> list[ChatMessage]:
+        given = {"chat_history": history, "token_limit": limit, "tokenizer_fn": str.split}
+        return memory.from_defaults(**given).get(initial_token_count=taken)
+
+    expected = get(ChatMemoryBuffer)
+    long = taken + sum(len(str(message.content).split()) for message in expected) > limit
+    if long and expected[-1].role != "user":
+        expected = []
+    assert get(ModelChatMemory) == expected
+
+
+def test_a_memory_counts_as_much_as_it_gives_back_however_old_the_talk_is() -> None:
+    """LlamaIndex's own counts the whole talk, then all but its first message, and so on."""
+    counted = 0
+
+    def count(text: str) -> list[str]:
+        nonlocal counted
+        words = text.split()
+        counted += len(words)
+        return words
+
+    talk = [
+        ChatMessage("word " * 10, role="assistant" if place % 2 else "user")
+        for place in range(2_000)
+    ]
+    memory = ModelChatMemory.from_defaults(chat_history=talk, token_limit=200, tokenizer_fn=count)
+    assert len(memory.get()) == 20
+    assert counted < 10 * 200
 
 
 def test_a_memory_works_beside_a_system_message_longer_than_its_limit(make_llm: MakeLLM) -> None:

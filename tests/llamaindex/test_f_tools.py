@@ -10,7 +10,8 @@ import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent, ToolCallResult
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 from llama_index.core.callbacks import CallbackManager
-from llama_index.core.tools import FunctionTool
+from llama_index.core.tools import FunctionTool, ToolMetadata
+from pydantic import create_model
 
 from aquila2_runtime import (
     Aquila2Runtime,
@@ -21,6 +22,7 @@ from aquila2_runtime import (
     UnknownParameterError,
 )
 from llamaindex_aquila2 import Aquila2
+from llamaindex_aquila2._tools import openai_tools
 from llamaindex_aquila2.conformance.tools import ADD, NOW, add
 from llamaindex_aquila2.conformance.tools import TOOL_METHODS as METHODS
 from llamaindex_aquila2.conformance.tools import ask_with_tools as ask
@@ -38,6 +40,40 @@ FAIL = FunctionTool.from_defaults(fail)
 
 def calls_of(response: ChatResponse) -> list[ToolCallBlock]:
     return [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+
+
+class TestFSchemas:
+    """Schemas of tools' arguments, which pydantic takes long to make."""
+
+    def test_f20_each_prompt_has_a_schema_of_its_own(self) -> None:
+        first, second = openai_tools([ADD]), openai_tools([ADD])
+        assert first == second == [ADD.metadata.to_openai_tool(skip_length_check=True)]
+        first[0]["function"]["parameters"]["properties"].clear()
+        assert openai_tools([ADD]) == second
+
+    def test_f20_a_form_that_is_built_anew_is_read_anew(self) -> None:
+        form = create_model("Form", place=(str, ...))
+        tool = FunctionTool.from_defaults(fail, fn_schema=form)
+
+        def kind() -> str:
+            parameters = openai_tools([tool])[0]["function"]["parameters"]
+            return str(parameters["properties"]["place"]["type"])
+
+        assert kind() == "string"
+        form.model_fields["place"].annotation = int
+        form.model_rebuild(force=True)
+        assert kind() == "integer"
+
+    def test_f20_a_description_of_its_own_is_asked_every_time(self) -> None:
+        class Told(ToolMetadata):
+            def get_parameters_dict(self) -> dict[str, Any]:
+                return {"type": "object", "properties": {self.description: {}}}
+
+        about = Told(description="one", name="tool")
+        tool = FunctionTool(fail, about)
+        for word in ("one", "two"):
+            about.description = word
+            assert openai_tools([tool])[0]["function"]["parameters"]["properties"] == {word: {}}
 
 
 class TestFTools:
