@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from aquila2_runtime.engine.joined_nf4 import join_nf4
 from aquila2_runtime.engine.packed_nf4 import fuse_nf4
-from aquila2_runtime.engine.small_linear import small_projection
+from aquila2_runtime.engine.small_linear import SmallProjection, small_projection
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
@@ -41,6 +41,7 @@ def take_linear(parent: torch.nn.Module, *names: str, nf4_copy: bool = False) ->
         nf4_copy: Whether 4-bit weights are kept in 16 bits too, for many rows.
     """
     modules = [parent.get_submodule(name) for name in names]
+    taken: Projection
     if all(type(module) is torch.nn.Linear for module in modules):
         weights = [module.get_parameter("weight").detach() for module in modules]
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
@@ -55,7 +56,7 @@ def take_linear(parent: torch.nn.Module, *names: str, nf4_copy: bool = False) ->
     return taken
 
 
-def linear(weight: torch.Tensor) -> PlainProjection | PackedProjection:
+def linear(weight: torch.Tensor) -> WeightProjection:
     """A projection by a weight ``[outputs, inputs]``, packed where that is faster."""
     small = small_projection(weight)
     if small is not None:
@@ -123,6 +124,10 @@ class PackedProjection:
         """The weight as it was before it was packed, ``[outputs, inputs]``: a copy."""
         dense: torch.Tensor = self.weight.to_dense()
         return dense
+
+
+# What a weight in its own numbers becomes.
+WeightProjection = SmallProjection | PlainProjection | PackedProjection
 
 
 def pack(weight: torch.Tensor) -> torch.Tensor | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from aquila2_runtime.engine.linear import PackedProjection, PlainProjection, linear
+from aquila2_runtime.engine.linear import WeightProjection, linear
 from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class _Site:
     Their products do not depend on the other rows either (see ``linear``).
     """
 
-    shrink: PlainProjection | PackedProjection  # by [ranks, in]
-    grow: PlainProjection | PackedProjection  # by [out, ranks], scaled
+    shrink: WeightProjection  # by [ranks, in]
+    grow: WeightProjection  # by [out, ranks], scaled
     owners: tuple[int, ...]  # the adapter each rank belongs to
 
 

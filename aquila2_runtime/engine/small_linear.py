@@ -40,6 +40,15 @@ class SmallProjection:
         """Multiply rows. ``[rows, inputs]`` to ``[rows, outputs]``."""
         return _product(states, self.weight)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the weight."""
+        return self.weight.nbytes
+
+    def plain(self) -> torch.Tensor:
+        """The weight, ``[outputs, inputs]``: a view."""
+        return self.weight.t()
+
 
 def small_projection(weight: torch.Tensor) -> SmallProjection | None:
     """A projection, or None for a weight that is better multiplied in another way."""
