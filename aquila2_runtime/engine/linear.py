@@ -45,7 +45,7 @@ def take_linear(parent: torch.nn.Module, *names: str, nf4_copy: bool = False) ->
     if all(type(module) is torch.nn.Linear for module in modules):
         weights = [module.get_parameter("weight").detach() for module in modules]
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-        taken = linear(weight)
+        taken: Projection = linear(weight)
     else:
         fused = fuse_nf4(modules) or join_nf4(modules, copy=nf4_copy)
         if fused is None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aquila2_runtime.checkpoint import int8_packing, nf4_packing
+from aquila2_runtime.checkpoint import int8_packing, nf4_packing, sources
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.headers import read_safetensors_header
 from aquila2_runtime.checkpoint.stored import StoredFile, StoredTensor
@@ -73,6 +73,25 @@ def test_a_file_that_became_shorter_is_an_error_that_names_it(tmp_path: Path) ->
     with pytest.raises(WeightsError, match=r"model\.safetensors became shorter") as caught:
         stored.read(torch.empty(4_000))
     assert caught.value.parameter == file.name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_tensors_read_in_pieces_are_whole_and_checked_to_the_last(
+    tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L4, L5: in the files' own type, straight to where they stay, and in another."""
+    monkeypatch.setattr(sources, "_STRETCH", 100)
+    path = make_checkpoint(tmp_path, layout="safetensors")
+    tensors = make_tensors(make_config())
+    loaded = load(path, dtype).state_dict()
+    assert all(torch.equal(loaded[name], tensor.to(dtype)) for name, tensor in tensors.items())
+    for at in (0, 99, 100, -1):
+        broken = tensors | {NAME: tensors[NAME].clone()}
+        broken[NAME].view(-1)[at] = float("nan")
+        write_weights(path, broken, "safetensors")
+        with pytest.raises(WeightsError, match="holds NaN or infinity") as caught:
+            load(path, dtype)
+        assert caught.value.parameter == NAME
 
 
 SHORTER = """

@@ -15,15 +15,19 @@ import torch
 
 from aquila2_runtime import Aquila2Runtime, Message, SamplingParams
 from aquila2_runtime.checkpoint.config import read_config
+from aquila2_runtime.checkpoint.lora import check_adapter
 from aquila2_runtime.engine import lora
+from aquila2_runtime.engine.lora import LoraBank
 from aquila2_runtime.errors import (
     ConfigError,
+    InsufficientMemoryError,
     InvalidLoadOptionError,
     InvalidRequestError,
     ModelNotFoundError,
     WeightsError,
 )
 from aquila2_runtime.load_options import LoadOptions
+from aquila2_runtime.lora_adapters import adapter_bytes, add_to_bank
 from aquila2_runtime.registry import models
 from tests.adapters import ALL, as_of_2023, peft_logits, random_adapter, train_adapter
 from tests.checkpoint.test_lora import change
@@ -114,6 +118,41 @@ def test_logits_equal_pefts_own(made: Adapters, runtime: Aquila2Runtime, name: s
         for token_id, _, logprob in entry.top:
             assert abs(logprob - float(scores[position, token_id])) <= 1e-4
     assert out.token_ids[0] == int(wanted[-1].argmax())
+
+
+def test_their_memory_is_said_before_they_are_loaded(
+    made: Adapters, runtime: Aquila2Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L10: from their headers alone; on a GPU, where nothing is padded, to the byte."""
+    config = read_config(made.base)
+    files = [check_adapter(name, getattr(made, name), config) for name in ("taught", "all")]
+    bank = LoraBank(config, torch.float32, torch.device("cpu"))
+    add_to_bank(bank, files)
+    plain = sum(
+        site.shrink.plain().nbytes + site.grow.plain().nbytes for site in bank._sites.values()
+    )
+    on_cpu, on_cuda = (
+        adapter_bytes(config, torch.float32, torch.device(device), [*files, files[0]])
+        for device in ("cpu", "cuda")
+    )
+    assert on_cuda == plain
+    assert plain <= bank.num_bytes <= on_cpu
+    with caplog.at_level("INFO", "aquila2_runtime"):
+        load(made.base, adapters={"all": made.all}, dtype="bfloat16").close()
+    assert "adapters" in caplog.text
+
+
+def test_an_adapter_that_does_not_fit_beside_a_running_model_is_an_error_of_ours(
+    made: Adapters, runtime: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB.")
+
+    monkeypatch.setattr(lora.LoraBank, "add", full)
+    other = random_adapter(made.base, made.base.parent / "other", seed=9)
+    with pytest.raises(InsufficientMemoryError, match=r"'late' does not fit.*96\.00 MiB"):
+        load(made.base, adapters={"late": other})
+    assert runtime.healthy
 
 
 def test_a_mixed_batch_answers_every_request_as_if_alone(

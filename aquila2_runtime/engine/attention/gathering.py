@@ -261,7 +261,7 @@ def _sparse(starts: torch.Tensor, places: torch.Tensor, columns: int) -> torch.T
 @functools.cache
 def obstacle() -> str | None:
     """Why decoding rows cannot be computed so with this torch; None where they can."""
-    # torch's notices, once a process each, that sparse matrices are young and (before 2.12) not
+    # torch's notices, once a process each, that sparse matrices are young and (in 2.11) not
     # checked: nobody here can act on them. They are named, and stay named: catch_warnings would put
     # back filters that other threads have changed meanwhile.
     for notice in _NOTICES:
