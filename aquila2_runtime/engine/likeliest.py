@@ -13,7 +13,7 @@ import torch
 
 _LENGTH: Final = 64
 # Below so many numbers a search over all of them takes no longer.
-_FEW: Final = 16_384
+_FEW: Final = 65_536
 
 
 def stretch_maxima(scores: torch.Tensor) -> torch.Tensor | None:

@@ -48,17 +48,17 @@ def product(states: Tensor, weight: Tensor, kind: Tuple[bool, bool]) -> Tensor:
     return multiply(states, weight, packed)
 
 
+def project_(states: Tensor, weight: Tensor, kind: Tuple[bool, bool], out: Tensor):
+    if kind[0] or states.size(0) == 1:
+        out.copy_(product(states, weight, kind))
+    else:
+        torch.mm(states, weight, out=out)
+
+
 def norm(hidden: Tensor, weight: Tensor, eps: Tensor, dtype: int) -> Tensor:
     length = torch.ops.aten.linalg_vector_norm(hidden, 2, [-1], True)
     scale = torch.addcmul(eps, length, length, value=1 / weight.size(0)).rsqrt_()
     return torch.mul(hidden * scale, weight).to(dtype)
-
-
-def rotate_(states: Tensor, cos: Tensor, sin: Tensor):
-    first, second = states.chunk(2, -1)
-    crossed = first * sin
-    first.mul_(cos).addcmul_(second, sin, value=-1)
-    second.mul_(cos).add_(crossed)
 
 
 def gate(gate_up: Tensor, shares: List[int]) -> Tensor:
@@ -91,15 +91,25 @@ def layers(
     starts: Tensor, eps: Tensor, heads: int, kv_heads: int, dim: int, dtype: int,
 ) -> Tensor:
     rows = hidden.size(0)
+    # One memory and one set of views for all layers: making them takes as long as using them.
+    states = torch.empty([rows, heads + 2 * kv_heads, dim], dtype=torch.float)
+    queries = torch.empty([rows, heads, dim], dtype=torch.float)
+    projected, query_lines = states.view(rows, -1), queries.view(-1, dim)
+    first, second = states.narrow(1, 0, heads + kv_heads).chunk(2, -1)
+    query, stored = states.split_with_sizes([heads, 2 * kv_heads], 1)
+    stored = stored.transpose(0, 1)
+    crossed = torch.empty([rows, heads + kv_heads, dim // 2], dtype=torch.float)
     for layer, cache in zip(weights, caches):
         qkv, output, post_norm, gate_up, down, next_norm = layer
         lines, keys, values = cache
-        states = product(normed, qkv, kinds[0]).view(rows, -1, dim).float()
-        rotate_(states.narrow(1, 0, heads + kv_heads), cos, sin)
-        query, stored = states.split_with_sizes([heads, 2 * kv_heads], 1)
-        lines.index_copy_(1, slots, stored.transpose(0, 1))
+        project_(normed, qkv, kinds[0], projected)
+        torch.mul(first, sin, out=crossed)
+        first.mul_(cos).addcmul_(second, sin, value=-1)
+        second.mul_(cos).add_(crossed)
+        lines.index_copy_(1, slots, stored)
+        queries.copy_(query)
         mixed = attend(
-            query.reshape(-1, dim), keys, values, products, scores, groups, mask, places, starts
+            query_lines, keys, values, products, scores, groups, mask, places, starts
         )
         hidden.add_(product(mixed.view(rows, -1).to(dtype), output, kinds[1]))
         inner = gate(product(norm(hidden, post_norm, eps, dtype), gate_up, kinds[2]), shares)
