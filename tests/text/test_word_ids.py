@@ -113,11 +113,56 @@ def test_words_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyP
     assert "y" * 33 not in known
 
 
+def test_texts_are_forgotten_when_they_are_too_long_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """C13: whatever their number; short ones are not remembered at all."""
+    monkeypatch.setattr(word_ids, "_REMEMBERED", 5_000)
+    own = encoder("GPT-2")
+    texts = own._words._texts
+    for number in range(50):
+        text = f"{number} " * 200
+        assert own.encode(text) == own._encode(text)
+        assert text in texts
+        assert sum(map(len, (*texts.keys(), *texts.values()))) <= 5_000
+    own.encode("a b " * 60)
+    assert "a b " * 60 not in texts
+
+
+def test_a_text_that_grows_is_encoded_from_where_it_grew() -> None:
+    """C8: a document before every next question; the ids are those of the whole text."""
+    own, document = encoder("GPT-2"), " ".join(f"{number} words." for number in range(3_000))
+    encoded: list[str] = []
+    words = own._words._words
+
+    def counted(text: str) -> list[int]:
+        encoded.append(text)
+        return words(text)
+
+    own._words._words = counted  # type: ignore[method-assign]
+    for question in ("Who?", "When was it, and where?", ""):
+        text = f"{document} {question}"
+        encoded.clear()
+        assert own.encode(text) == own._encode_apart(text)
+        again = sum(map(len, encoded))
+        assert again == len(text) if question == "Who?" else again < 2 * word_ids._BLOCK
+
+
+def test_ids_that_were_given_can_be_changed(tokenizer: Aquila2Tokenizer) -> None:
+    """P3: they are nobody else's."""
+    text = "some words, and more. " * 50
+    ids = tokenizer.encode_ordinary(text)
+    expected = list(ids)
+    ids.clear()
+    assert tokenizer.encode_ordinary(text) == expected
+
+
 def test_threads_that_encode_and_forget_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     """P15: while others clear what is remembered."""
     monkeypatch.setattr(word_ids, "_WORDS", 3)
+    monkeypatch.setattr(word_ids, "_REMEMBERED", 900)
     own, wrong = encoder("GPT-2"), list[str]()
-    texts = [f"one{number} two, three{number}!" for number in range(20)]
+    texts = [f"one{number} two, three{number}! " * (1 + number % 2 * 20) for number in range(20)]
     expected = [own._encode(text) for text in texts]
 
     def work() -> None:
