@@ -7,7 +7,8 @@ its arithmetic for a number type, weights stay plain.
 
 A row's result should not depend on the rows beside it. oneDNN's packed products add up in one order
 for any number of rows but a single one, which is padded where it has been seen to differ: above
-1,024 numbers, and in 16 bits on processors without bfloat16 products of their own. Plain products
+1,024 numbers, and in 16 bits on processors without bfloat16 products of their own; and but for some
+numbers of rows on processors with AMX, where rows go in slices (see ``row_slices``). Plain products
 are padded to whole groups of four rows, in which MKL shares them out among threads.
 """
 
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 
 from aquila2_runtime.engine.joined_nf4 import join_nf4
 from aquila2_runtime.engine.packed_nf4 import fuse_nf4
+from aquila2_runtime.engine.row_slices import FEW, slice_of, sliced
 from aquila2_runtime.engine.small_linear import SmallProjection, small_projection
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
@@ -41,7 +43,6 @@ def take_linear(parent: torch.nn.Module, *names: str, nf4_copy: bool = False) ->
         nf4_copy: Whether 4-bit weights are kept in 16 bits too, for many rows.
     """
     modules = [parent.get_submodule(name) for name in names]
-    taken: Projection
     if all(type(module) is torch.nn.Linear for module in modules):
         weights = [module.get_parameter("weight").detach() for module in modules]
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
@@ -65,7 +66,7 @@ def linear(weight: torch.Tensor) -> WeightProjection:
     if packed is None:
         return PlainProjection(weight)
     pads = weight.shape[1] > _LONG or not (weight.dtype == torch.float32 or _multiplies_bfloat16())
-    return PackedProjection(packed, pads)
+    return PackedProjection(packed, pads, slice_of(weight, _packed_product))
 
 
 class PlainProjection:
@@ -99,11 +100,13 @@ class PackedProjection:
     Args:
         weight: The weight (see ``pack``).
         pads: Whether a single row is padded.
+        many: How more than a few rows are multiplied (see ``slice_of``).
     """
 
-    def __init__(self, weight: torch.Tensor, pads: bool) -> None:
+    def __init__(self, weight: torch.Tensor, pads: bool, many: int | None = None) -> None:
         self.weight = weight
         self.pads = pads
+        self.many = many
         # Bound here: the look-up by name would cost as much as an addition.
         self._product: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise.default
 
@@ -113,6 +116,10 @@ class PackedProjection:
         if self.pads and states.shape[0] == 1:
             twice = torch.cat((states, states))
             return product(twice, weight, None, "none", [], "").narrow(0, 0, 1)
+        if self.many is not None and states.shape[0] > FEW:
+            return sliced(
+                lambda some: product(some, weight, None, "none", [], ""), states, self.many
+            )
         return product(states, weight, None, "none", [], "")
 
     @property
@@ -136,6 +143,13 @@ def pack(weight: torch.Tensor) -> torch.Tensor | None:
         return None
     packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS_HINT)
     return packed
+
+
+def _packed_product(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A product as it is, for trials."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS_HINT)
+    product = torch.ops.mkldnn._linear_pointwise.default
+    return lambda states: product(states, packed, None, "none", [], "")
 
 
 def packing_of(dtype: torch.dtype) -> str | None:

@@ -20,6 +20,7 @@ import torch
 from aquila2_runtime.engine.attention.cpu import RunAttention
 from aquila2_runtime.engine.linear import PackedProjection
 from aquila2_runtime.engine.pointwise import even_shares
+from aquila2_runtime.engine.row_slices import FEW
 from aquila2_runtime.engine.small_linear import SmallProjection
 
 if TYPE_CHECKING:
@@ -41,14 +42,16 @@ def multiply(states: Tensor, weight: Tensor, packed: bool) -> Tensor:
     return torch.mm(states, weight)
 
 
-def product(states: Tensor, weight: Tensor, kind: Tuple[bool, bool]) -> Tensor:
-    packed, pads = kind
+def product(states: Tensor, weight: Tensor, kind: Tuple[bool, bool, int]) -> Tensor:
+    packed, pads, most = kind
     if pads and states.size(0) == 1:
         return multiply(torch.cat([states, states]), weight, packed).narrow(0, 0, 1)
+    if most > 0 and states.size(0) > most:
+        return torch.cat([multiply(some, weight, packed) for some in states.split(most)])
     return multiply(states, weight, packed)
 
 
-def project_(states: Tensor, weight: Tensor, kind: Tuple[bool, bool], out: Tensor):
+def project_(states: Tensor, weight: Tensor, kind: Tuple[bool, bool, int], out: Tensor):
     if kind[0] or states.size(0) == 1:
         out.copy_(product(states, weight, kind))
     else:
@@ -85,7 +88,7 @@ def attend(
 
 def layers(
     hidden: Tensor, normed: Tensor, cos: Tensor, sin: Tensor, slots: Tensor,
-    weights: List[List[Tensor]], caches: List[List[Tensor]], kinds: List[Tuple[bool, bool]],
+    weights: List[List[Tensor]], caches: List[List[Tensor]], kinds: List[Tuple[bool, bool, int]],
     shares: List[int],
     products: Tensor, scores: Tensor, groups: List[Tensor], mask: Tensor, places: Tensor,
     starts: Tensor, eps: Tensor, heads: int, kv_heads: int, dim: int, dtype: int,
@@ -124,8 +127,8 @@ class ScriptedStep:
 
     Args:
         weights: Every layer's, in the order in which ``layers`` above takes them.
-        kinds: Of qkv, output, gate_up and down: whether they are packed, and whether a single row
-            is padded.
+        kinds: Of qkv, output, gate_up and down: whether they are packed, whether a single row is
+            padded, and how many rows are multiplied at a time; 0 for all.
         config: The checkpoint's facts.
         dtype: Of what the projections multiply.
     """
@@ -133,7 +136,7 @@ class ScriptedStep:
     def __init__(
         self,
         weights: list[list[torch.Tensor]],
-        kinds: list[tuple[bool, bool]],
+        kinds: list[tuple[bool, bool, int]],
         config: ModelConfig,
         dtype: torch.dtype,
     ) -> None:
@@ -204,7 +207,7 @@ def scripted_step(
         dtype: Of what the projections multiply.
     """
     weights: list[list[torch.Tensor]] = []
-    kinds: list[tuple[bool, bool]] = []
+    kinds: list[tuple[bool, bool, int]] = []
     for projections, (post_norm, next_norm) in layers:
         known = [
             item for item in projections if isinstance(item, PackedProjection | SmallProjection)
@@ -213,7 +216,7 @@ def scripted_step(
             return None
         qkv, output, gate_up, down = (item.weight for item in known)
         weights.append([qkv, output, post_norm, gate_up, down, next_norm])
-        kinds = [(isinstance(item, PackedProjection), item.pads) for item in known]
+        kinds = [_kind(item) for item in known]
     try:
         return ScriptedStep(weights, kinds, config, dtype)
     except RuntimeError as error:
@@ -221,3 +224,10 @@ def scripted_step(
             "steps on CPU are run from Python, for torch cannot read their script: %s", error
         )
         return None
+
+
+def _kind(projection: _Known) -> tuple[bool, bool, int]:
+    """How a projection is multiplied by (see ``ScriptedStep``)."""
+    if isinstance(projection, SmallProjection):
+        return False, projection.pads, 0
+    return True, projection.pads, 0 if projection.many is None else FEW
