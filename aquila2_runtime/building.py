@@ -165,6 +165,7 @@ class ModelBuild:
             max_prefill_beside_decode=most_beside,
             # A GPU's steps are launched ahead: the host's clock does not tell what they take.
             pace=Pace(most_beside) if placement.device.type == "cpu" else None,
+            tile=runner.tile,
             speculate=placement.speculation is not None,
             ahead=captured,
         )

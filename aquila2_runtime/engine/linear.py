@@ -65,7 +65,7 @@ def linear(weight: torch.Tensor) -> WeightProjection:
     packed = pack(weight)
     if packed is None:
         return PlainProjection(weight)
-    pads = weight.shape[1] > _LONG or not (weight.dtype == torch.float32 or _multiplies_bfloat16())
+    pads = weight.shape[1] > _LONG or not (weight.dtype == torch.float32 or multiplies_bfloat16())
     return PackedProjection(packed, pads, slice_of(weight, _packed_product))
 
 
@@ -168,7 +168,7 @@ def packing_of(dtype: torch.dtype) -> str | None:
 
 
 @functools.cache
-def _multiplies_bfloat16() -> bool:
+def multiplies_bfloat16() -> bool:
     """Whether this processor has bfloat16 products of its own, as far as torch can tell."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return supported is not None and bool(supported())

@@ -49,12 +49,17 @@ class Runner:
         decoder: The model.
         attention: Its keys and values, and how they are read.
         sampler: Chooses ids.
+
+    Attributes:
+        planner: Makes the steps' plans.
+        tile: Rows of a prompt that the attention computes together.
     """
 
     def __init__(self, decoder: Decoder, attention: Attention, sampler: Sampler) -> None:
         self._decoder = decoder
         self._attention = attention
         self._sampler = sampler
+        self.tile = attention.tile
         self.planner = Planner(
             attention.cache.block_size,
             decoder.device,

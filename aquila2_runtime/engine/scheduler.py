@@ -70,6 +70,8 @@ class Scheduler:
         max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
             bound of its own.
         pace: Says how many of them are not too many to wait for; None leaves it at the bound.
+        tile: Chunks of prompts end at multiples of so many tokens where they can, as the attention
+            computes these together: half of them would take as long.
         speculate: Whether decoding requests may bring drafts along.
         ahead: Whether decoding requests get the block of their next token beforehand, so that a
             step can be launched before this one's ids are known.
@@ -83,6 +85,7 @@ class Scheduler:
         max_step_tokens: int,
         max_prefill_beside_decode: int | None = None,
         pace: Pace | None = None,
+        tile: int = 1,
         speculate: bool = False,
         ahead: bool = False,
     ) -> None:
@@ -98,6 +101,7 @@ class Scheduler:
         self._max_step_tokens = max(max_step_tokens, max_num_seqs)
         self._max_beside = max_prefill_beside_decode or self._max_step_tokens
         self._pace = pace
+        self._tile = tile
 
     def add(self, request: Request) -> None:
         """Queue a request behind the others."""
@@ -164,9 +168,15 @@ class Scheduler:
         self._give_back(request)
 
     def _chunk(self, request: Request, budget: int, plan: list[Scheduled]) -> int:
-        count = min(budget, len(request.token_ids) - request.num_computed)
+        """Plan a prompt's next tokens; returns how much of the budget is gone with them."""
+        left = len(request.token_ids) - request.num_computed
+        count = taken = min(budget, left)
+        if count < left:
+            behind = (request.num_computed + count) % self._tile
+            # What is cut off goes to nobody: another prompt would get a sliver of a tile.
+            count -= behind if behind < count else 0
         plan.append(Scheduled(request, request.num_computed, count))
-        return count
+        return taken
 
     def _admit_waiting(self, budget: int, plan: list[Scheduled]) -> None:
         """Admit in order of arrival; who waits for another's prefix keeps its turn and its seat."""

@@ -22,6 +22,8 @@ from tests.engine.caches import filled_cache
 SIZE, DIM = 16, 32
 # A run, its continuation elsewhere, and blocks in no order at all.
 WHOLE, SPLIT = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 20, 21, 22, 23, 24, 25, 26]
+# What prompts are multiplied in.
+TYPES = [torch.float32, torch.bfloat16]
 STREWN = [60, 30, 58, 32, 56, 34, 54, 36, 52, 38, 50, 40]
 
 
@@ -85,6 +87,16 @@ def test_it_computes_what_the_reference_computes(
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_in_bfloat16_a_prompt_is_off_by_that_type_s_rounding() -> None:
+    states = _states(150, 6, 2)
+    plan = _plan([], [(STREWN, 150, 190)])
+    found = RunAttention(_cache(2), torch.bfloat16).attend(0, *states, plan)
+    wanted = GatheredAttention(_cache(2)).attend(0, *states, plan)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.01)
+    assert not torch.equal(found, RunAttention(_cache(2)).attend(0, *states, plan))
+
+
 def test_a_row_is_the_same_alone_and_in_company() -> None:
     requests = [(WHOLE, 180), (SPLIT, 150), (STREWN, 190), ([61, 62], 20), ([63, 59], 31)]
     together = _plan(requests, [(list(range(41, 49)), 9, 100)])
@@ -109,10 +121,13 @@ def test_a_token_is_the_same_decoded_and_as_the_end_of_a_chunk() -> None:
 
 @pytest.mark.parametrize("cuts", [[32], [1], [64, 128], [63, 65, 100], [7, 14, 15, 120, 149]])
 @pytest.mark.parametrize("table", [WHOLE, STREWN], ids=["in line", "strewn"])
-def test_a_prompt_is_the_same_however_it_is_cut(cuts: list[int], table: list[int]) -> None:
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_prompt_is_the_same_however_it_is_cut(
+    cuts: list[int], table: list[int], dtype: torch.dtype
+) -> None:
     states = _states(150, 4, 4)
-    whole = RunAttention(_cache(4)).attend(0, *states, _plan([], [(table, 150, 150)]))
-    attention = RunAttention(_cache(4))
+    whole = RunAttention(_cache(4), dtype).attend(0, *states, _plan([], [(table, 150, 150)]))
+    attention = RunAttention(_cache(4), dtype)
     pieces = []
     for first, last in itertools.pairwise([0, *cuts, 150]):
         own = [part[first:last] for part in states]
@@ -120,15 +135,17 @@ def test_a_prompt_is_the_same_however_it_is_cut(cuts: list[int], table: list[int
     assert torch.equal(torch.cat(pieces), whole)
 
 
-def test_a_longer_prompt_begins_as_the_shorter_one() -> None:
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_longer_prompt_begins_as_the_shorter_one(dtype: torch.dtype) -> None:
     states = _states(150, 4, 4)
-    longer = RunAttention(_cache(4)).attend(0, *states, _plan([], [(WHOLE, 150, 150)]))
+    longer = RunAttention(_cache(4), dtype).attend(0, *states, _plan([], [(WHOLE, 150, 150)]))
     own = [part[:90] for part in states]
-    shorter = RunAttention(_cache(4)).attend(0, *own, _plan([], [(WHOLE, 90, 90)]))
+    shorter = RunAttention(_cache(4), dtype).attend(0, *own, _plan([], [(WHOLE, 90, 90)]))
     assert torch.equal(longer[:90], shorter)
 
 
-def test_numbers_that_are_not_a_request_s_own_do_not_reach_it() -> None:
+@pytest.mark.parametrize("dtype", TYPES)
+def test_numbers_that_are_not_a_request_s_own_do_not_reach_it(dtype: torch.dtype) -> None:
     """Another request's may not be finite, and 0 * NaN is NaN."""
     cache = _cache(4)
     kept = [1, 2, 3, 4, 5, 6, 13, 14]
@@ -138,7 +155,7 @@ def test_numbers_that_are_not_a_request_s_own_do_not_reach_it() -> None:
         stored[:, other] = float("nan")
         stored[:, 6, 11:] = stored[:, 14, 3:] = float("nan")  # behind their ends
     plan = _plan([([13, 14], 19)], [([1, 2, 3, 4, 5, 6], 3, 91)])
-    found = RunAttention(cache).attend(0, *_states(4, 4, 4), plan)
+    found = RunAttention(cache, dtype).attend(0, *_states(4, 4, 4), plan)
     assert found.isfinite().all()
 
 

@@ -51,6 +51,24 @@ def test_a_long_prompt_is_read_in_chunks_beside_decoding_requests() -> None:
     assert made[2] == [20]
 
 
+def test_chunks_end_with_whole_tiles_and_the_rest_of_one_is_nobody_s() -> None:
+    scheduler = Scheduler(BlockPool(64, 4), max_num_seqs=4, max_step_tokens=11, tile=4)
+    for number, length in ((1, 5), (2, 21), (3, 8)):
+        scheduler.add(_request(number, [number] * length))
+    made: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    # The second begins behind the first one's five tokens; the third waits for what it leaves.
+    assert _step(scheduler, made) == [(1, 0, 5), (2, 0, 4)]
+    assert _step(scheduler, made) == [(1, 5, 1), (2, 4, 8)]
+    assert _step(scheduler, made) == [(1, 6, 1), (2, 12, 9), (3, 0, 1)]
+    assert _step(scheduler, made) == [(1, 7, 1), (2, 21, 1), (3, 1, 7)]
+
+
+def test_a_budget_below_a_tile_is_used_as_it_is() -> None:
+    scheduler = Scheduler(BlockPool(64, 4), max_num_seqs=4, max_step_tokens=6, tile=64)
+    scheduler.add(_request(1, [1] * 10))
+    assert _step(scheduler, {1: []}) == [(1, 0, 6)]
+
+
 def test_requests_are_admitted_in_order_of_arrival() -> None:
     scheduler = Scheduler(BlockPool(4, 4), max_num_seqs=4, max_step_tokens=64)
     scheduler.add(_request(1, [1] * 11))

@@ -27,6 +27,9 @@ class Attention(abc.ABC):
     # Tokens that reading a prefix once must save to be worth the merge.
     least_saved: ClassVar[int] = MIN_SAVED_TOKENS
 
+    # Rows of a prompt that are computed together, from positions that are multiples of it.
+    tile: int = 1
+
     def __init__(self, cache: PagedKVCache) -> None:
         self.cache = cache
 

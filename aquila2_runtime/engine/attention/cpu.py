@@ -20,7 +20,7 @@ from aquila2_runtime.engine.attention.cascade import add_shared
 from aquila2_runtime.engine.attention.gathering import Gathering, Listing
 from aquila2_runtime.engine.attention.plan import AttentionPlan
 from aquila2_runtime.engine.attention.runs import Run, runs_of
-from aquila2_runtime.engine.attention.tiles import Tiles, padded_to_tile
+from aquila2_runtime.engine.attention.tiles import Tiles
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class RunAttention(Attention):
 
     Args:
         cache: The keys and values, fp32 on CPU.
+        prompts: What prompts are multiplied in: fp32 or bfloat16 (see ``Tiles``). Decoding rows are
+            fp32 either way: they take the time of reading their keys and values as these are.
     """
 
     name: ClassVar[str] = "runs"
@@ -47,9 +49,10 @@ class RunAttention(Attention):
     # it once for all gains nothing.
     least_saved: ClassVar[int] = 8_192
 
-    def __init__(self, cache: PagedKVCache) -> None:
+    def __init__(self, cache: PagedKVCache, prompts: torch.dtype = torch.float32) -> None:
         super().__init__(cache)
-        self._gathering, self._tiles = Gathering(cache), Tiles()
+        self._gathering, self._tiles = Gathering(cache), Tiles(prompts)
+        self.tile = self._tiles.size
         self._plan: AttentionPlan | None = None
         self._chunks: list[_Chunk] = []
         self._listing: Listing | None = None
@@ -73,8 +76,8 @@ class RunAttention(Attention):
             parts.append(self._decoded(layer, wide[: plan.num_decode], self._listing, plan))
         for chunk in self._chunks:
             rows = wide.narrow(0, chunk.start, chunk.count)
-            own_keys, own_values = _joined(keys, values, chunk)
-            parts.append(self._tiles.attend(rows, own_keys, own_values, chunk.context))
+            own = self._joined(keys, chunk), self._joined(values, chunk)
+            parts.append(self._tiles.attend(rows, *own, chunk.context))
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
         return mixed.to(query.dtype)
 
@@ -124,18 +127,17 @@ class RunAttention(Attention):
             return mixed
         return add_shared(query, mixed, sums, self.cache, layer, plan.shared)
 
-
-def _joined(
-    keys: torch.Tensor, values: torch.Tensor, chunk: _Chunk
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A chunk's context up to a whole tile; views where it is one run and needs no padding."""
-    return _side(keys, chunk.runs, chunk.context), _side(values, chunk.runs, chunk.context)
-
-
-def _side(states: torch.Tensor, runs: Sequence[Run], context: int) -> torch.Tensor:
-    found = [states.narrow(1, *run) for run in runs]
-    missing = padded_to_tile(context) - context
-    if missing:
-        # Zeros, not what lies behind: that is another request's, and 0 * NaN is NaN.
-        found.append(states.new_zeros(states.shape[0], missing, states.shape[2]))
-    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+    def _joined(self, states: torch.Tensor, chunk: _Chunk) -> torch.Tensor:
+        """A chunk's context up to a whole tile; a view where nothing has to be done for it."""
+        runs, context, tiles = chunk.runs, chunk.context, self._tiles
+        places = tiles.padded(context)
+        if places == context and len(runs) == 1 and tiles.dtype == states.dtype:
+            return states.narrow(1, *runs[0])
+        # Zeros at the end, not what lies behind: that is another request's, and 0 * NaN is NaN.
+        found = states.new_empty(states.shape[0], places, states.shape[2], dtype=tiles.dtype)
+        at = 0
+        for run in runs:
+            found.narrow(1, at, run[1]).copy_(states.narrow(1, *run))
+            at += run[1]
+        found.narrow(1, at, places - at).zero_()
+        return found

@@ -16,6 +16,7 @@ from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.cpu import RunAttention
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
+from aquila2_runtime.engine.linear import multiplies_bfloat16
 from aquila2_runtime.errors import InvalidLoadOptionError
 
 # "paged" and "flash-attn" decode alike; prompts go through torch's own kernel or the package's.
@@ -92,7 +93,8 @@ def make_attention(name: str, cache: PagedKVCache, dtype: torch.dtype) -> Attent
         dtype: Of queries.
     """
     if name == RunAttention.name:
-        return RunAttention(cache)
+        bf16 = dtype == torch.bfloat16 and multiplies_bfloat16()
+        return RunAttention(cache, torch.bfloat16 if bf16 else torch.float32)
     if name not in _PAGED:
         return GatheredAttention(cache)
     # Imported here: Triton is not everywhere.

@@ -34,6 +34,7 @@ class SplitAttention(Attention):
         super().__init__(parts[0].cache)
         self._devices = [stage.device for stage in stages]
         self._parts = list(parts)
+        self.tile = parts[0].tile
         self._places = [
             (at, layer - stage.first) for at, stage in enumerate(stages) for layer in stage.layers
         ]
