@@ -66,7 +66,8 @@ def linear(weight: torch.Tensor) -> WeightProjection:
     if packed is None:
         return PlainProjection(weight)
     pads = weight.shape[1] > _LONG or not (weight.dtype == torch.float32 or multiplies_bfloat16())
-    return PackedProjection(packed, pads, slice_of(weight, _packed_product))
+    plain = PackedProjection(packed, pads)
+    return PackedProjection(packed, pads, slice_of(weight, plain, _packed_product))
 
 
 class PlainProjection:
@@ -146,10 +147,8 @@ def pack(weight: torch.Tensor) -> torch.Tensor | None:
 
 
 def _packed_product(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A product as it is, for trials."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS_HINT)
-    product = torch.ops.mkldnn._linear_pointwise.default
-    return lambda states: product(states, packed, None, "none", [], "")
+    """A product of any number of rows at once, for trials."""
+    return PackedProjection(torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT), pads=False)
 
 
 def packing_of(dtype: torch.dtype) -> str | None:

@@ -19,13 +19,18 @@ import torch.nn.functional as F
 # Up to so many rows a product is computed as that of any fewer.
 FEW: Final = 32
 # Of so many rows and no more the same is hoped; the first that holds is taken.
-_MANY: Final = (512, 1_024, 256)
+_MANY: Final = (512, 256)
 # Shorter sums are added up in one piece.
 _SHORTEST: Final = 512
 # A padded slice of many rows takes as long as about so many slices of few.
 _SLICES: Final = 4
-# Numbers of rows that must all give the same; where they do, no slices are needed.
-_TRIED: Final = (33, 37, 48, 64, 65, 100, 128, 160, 191, 192, 255, 256, 300, 383, 400, 511, 512)
+# Numbers of rows that must all give the same; where they do, no slices are needed. Not more of
+# them: oneDNN compiles a kernel for each and keeps it.
+_TRIED: Final = (100, 48, 160, 255, 64, 383, 512)
+# Another weight of so many numbers is made in no time.
+_CHEAP: Final = 1 << 22
+# By outputs, inputs and threads.
+_FOUND: Final[dict[tuple[int, int, int], int | None]] = {}
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 
@@ -50,29 +55,43 @@ def sliced(product: Product, states: torch.Tensor, many: int) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def slice_of(weight: torch.Tensor, make: Callable[[torch.Tensor], Product]) -> int | None:
+def slice_of(
+    weight: torch.Tensor, own: Product, make: Callable[[torch.Tensor], Product]
+) -> int | None:
     """In which slices rows are to be multiplied by weights of a size.
 
     Args:
         weight: One of them, ``[outputs, inputs]``.
-        make: Lays out a weight and gives its product.
+        own: Its product.
+        make: Lays out another weight and gives its product.
 
     Returns:
         None where any number of rows gives the same; otherwise ``many`` for ``sliced``.
     """
-    if weight.dtype != torch.bfloat16 or weight.shape[1] < _SHORTEST:
+    suspect = weight.dtype == torch.bfloat16 and weight.shape[1] >= _SHORTEST and has_amx()
+    if not suspect:
         return None
-    return _slice_of(*weight.shape, torch.get_num_threads(), make)
+    outputs, inputs = weight.shape
+    size = outputs, inputs, torch.get_num_threads()
+    if size not in _FOUND:
+        if weight.numel() <= _CHEAP:
+            # One that is certain to tell: a weight may be all zeros.
+            generator = torch.Generator().manual_seed(1)
+            own = make(torch.randn(outputs, inputs, generator=generator).bfloat16())
+        _FOUND[size] = _try(own, inputs)
+    return _FOUND[size]
 
 
 @functools.cache
-def _slice_of(
-    outputs: int, inputs: int, threads: int, make: Callable[[torch.Tensor], Product]
-) -> int | None:
-    generator = torch.Generator().manual_seed(threads)
+def has_amx() -> bool:
+    """Whether this processor multiplies by tiles, as far as torch can tell."""
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return supported is None or bool(supported())
+
+
+def _try(product: Product, inputs: int) -> int | None:
+    generator = torch.Generator().manual_seed(2)
     states = torch.randn(max(_MANY), inputs, generator=generator).bfloat16()
-    # A narrow one does not do: what is chosen depends on the number of outputs.
-    product = make(torch.randn(outputs, inputs, generator=generator).bfloat16())
     few = torch.cat([product(some) for some in states.split(FEW)])
 
     def same(rows: int) -> bool:
