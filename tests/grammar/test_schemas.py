@@ -144,6 +144,17 @@ def test_an_untrained_model_follows_schemas_in_mixed_batches(
         assert valid(json.loads(output.text), schema), output.text
 
 
+def second() -> float:
+    """Processor seconds that stand for one: what a fast processor does in one, done here and now.
+
+    Such work is bound by memory, and some virtual machines take twice as long for it.
+    """
+    began = time.thread_time()
+    table = {str(number): [number] * 8 for number in range(200_000)}
+    assert len(sorted(table)) == len(table)
+    return max(1.0, (time.thread_time() - began) / 0.12)
+
+
 @pytest.mark.parametrize(
     "make", [make for _, make in hostile()], ids=[name for name, _ in hostile()]
 )
@@ -156,13 +167,15 @@ def test_hostile_constraints_are_refused_or_bounded(
         compiled = compiler.compile(make())
     except InvalidRequestError:
         compiled = None
-    assert time.thread_time() - began < 1.0
+    took = time.thread_time() - began
+    assert took < 1.0 or took < second()
     if compiled is not None and compiled.least_tokens < 100:
         try:
             drive(compiled, tokenizer, 100, random.Random(1))
         except GenerationError:
             pass
-        assert time.thread_time() - began < 2.0
+        took = time.thread_time() - began
+        assert took < 2.0 or took < 2.0 * second()
 
 
 HOSTILE = list(hostile_schemas())
@@ -191,7 +204,8 @@ def test_an_untrained_model_outlives_hostile_schemas(
             finished += 1
         except (InvalidRequestError, GenerationError):
             pass
-        assert time.process_time() - began < 1.0, name
+        took = time.process_time() - began
+        assert took < 1.0 or took < second(), name
     assert finished
     assert untrained.healthy
     assert untrained.complete("x", plain).token_ids == before
