@@ -179,7 +179,13 @@ def _refusal(
     """What does not fit, with the table, and with everything that would fit instead."""
     ways = [str(way) for way in ways_that_fit(options, config, free, needed.adapters)]
     if choose(options, config).device.type == "cuda":
-        count = gpus_that_fit(options, config, max(free), needed.length, needed.adapters)
-        if count is not None and count > len(free):
-            ways.append(f"{count} GPUs of this size, with all that was asked for")
+        alone, told = not ways, "with all that was asked for"
+        packed = dataclasses.replace(options, quantization="nf4", nf4_copy=False)
+        for tried, name in ((options, told), (packed, 'with quantization="nf4"')):
+            count = gpus_that_fit(tried, config, max(free), needed.length, needed.adapters)
+            if count is not None and count > len(free):
+                ways.append(f"{count} GPUs of this size, {name}")
+            # Packed weights need fewer; where one device holds them that has been said.
+            if not alone or options.quantization == "nf4" or config.prequantized is not None:
+                break
     return does_not_fit(needed, free, ways)

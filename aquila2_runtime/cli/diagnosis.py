@@ -140,7 +140,7 @@ def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
         settled, needed = settle(options, config, placement, length)
     except InsufficientMemoryError:
         ways = "; ".join(map(str, ways_that_fit(options, config, free)))
-        yield Check("would fit", ok=bool(ways), detail=ways or "nothing; use a larger device")
+        yield Check("would fit", ok=bool(ways), detail=ways or "nothing on these devices")
         raise
     where = ", ".join(str(stage.device) for stage in settled.stages)
     detail = f"fits at {length} tokens on {where}; {_amount(sum(free))} free\n{needed.table()}"

@@ -101,6 +101,23 @@ def test_every_way_that_is_named_is_true_and_a_block_more_is_not(
     assert "GPUs of this size" in hint
 
 
+def test_where_no_single_card_will_do_packed_weights_on_several_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A 70B and one card of 24: seven of them, or two with NF4."""
+    cards(monkeypatch, 24)
+    options = LoadOptions(model="70B", dtype="bfloat16")
+    with pytest.raises(InsufficientMemoryError) as caught:
+        settle(options, SEVENTY, placement.choose(options, SEVENTY), 4096)
+    hint = str(caught.value.hint)
+    assert "7 GPUs of this size, with all that was asked for" in hint
+    assert '2 GPUs of this size, with quantization="nf4"' in hint
+    cards(monkeypatch, 24, 24)
+    nf4 = dataclasses.replace(options, quantization="nf4")
+    settled, _ = settle(nf4, SEVENTY, placement.choose(nf4, SEVENTY), 4096)
+    assert len(settled.stages) == 2
+
+
 def test_adapters_are_counted_wherever_what_fits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the table, in the ways that would fit, and in how many GPUs it takes."""
     cards(monkeypatch, 24)
