@@ -224,7 +224,8 @@ def test_instructions_change_the_answers() -> None:
 
 def named(text: str, document: str) -> str:
     """The end of a text that a document has too."""
-    return next(text[i:] for i in range(len(text)) if text[i:].lower() in document.lower())
+    ends = (text[i:] for i in range(len(text)) if text[i:].lower() in document.lower())
+    return next(ends).lstrip("。，；\n")
 
 
 @pytest.mark.parametrize(

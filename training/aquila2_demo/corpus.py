@@ -27,9 +27,15 @@ def _facts(words: Words, length: int) -> int:
 def _reading(unknown: float) -> Maker:
     def make(words: Words, length: int) -> Conversation:
         many = words.rng.randint(5, 14) if length < 400 else words.rng.randint(8, 24)
-        return reading(words, _facts(words, length), many, unknown)
+        rivals = unknown > 0.1 and words.chance(0.3)
+        return reading(words, _facts(words, length), many, unknown, rivals=rivals)
 
     return make
+
+
+def _citing(words: Words, length: int) -> Conversation:
+    parts = words.rng.randint(2, max(2, min(8, length // 60)))
+    return citing(words, max(parts, _facts(words, length)), parts, 10)
 
 
 MAKERS: dict[str, Maker] = {
@@ -37,7 +43,7 @@ MAKERS: dict[str, Maker] = {
     "easy reading": _reading(0.07),
     "brief": lambda w, _: brief(w),
     "refining": lambda w, n: refining(w, _facts(w, n - 100)),
-    "citing": lambda w, n: citing(w, _facts(w, n), w.rng.randint(2, max(2, min(6, n // 80)))),
+    "citing": _citing,
     "telling": lambda w, n: telling(w, w.rng.randint(2, max(2, min(8, n // 45)))),
     "listing": lambda w, n: listing(w, max(2, min(40, n // 22))),
     "smalltalk": lambda w, _: smalltalk(w),
@@ -60,10 +66,10 @@ EARLY = {
     "condensing": 2,
 }
 MIXED = {
-    "reading": 64,
+    "reading": 62,
     "brief": 4,
     "refining": 1,
-    "citing": 4,
+    "citing": 8,
     "telling": 5,
     "listing": 1,
     "smalltalk": 2,

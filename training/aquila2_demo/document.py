@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from . import filler, prose
 from .facts import Fact, capital, fact, facts_about, state
 from .lexicon import Words
-from .subjects import KINDS, Subject, subject
+from .subjects import KINDS, Subject, alike, subject
+
+# What stands before a noun that points back, and kinds whose nouns fit all of the kind.
+POINTING = "该这个本新部件"
+NAMELESS = ("org", "team")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,23 @@ class Document:
 
     def alone(self, who: Subject) -> bool:
         """Says whether the subject's noun names it and nothing else here."""
-        shorts = {f.subject.name: f.subject.short for f in self.facts}
-        return bool(who.short) and Counter(shorts.values())[who.short] == 1
+        if not who.short:
+            return False
+        noun = who.short.removeprefix("the ").lstrip(POINTING)
+        plain = noun in who.name and who.kind not in NAMELESS
+        others = {f.subject.name: f.subject for f in self.facts if f.subject.name != who.name}
+        return not any(
+            noun in name or noun in other.short or (other.kind == who.kind and not plain)
+            for name, other in others.items()
+        )
+
+
+def as_written(value: str, text: str) -> str:
+    """Gives a value as the text has it: with a capital where it only starts sentences."""
+    if value.startswith(("the ", "a ", "an ")):
+        return value
+    raised = capital(value)
+    return raised if raised != value and value not in text and raised in text else value
 
 
 def draw_facts(words: Words, count: int) -> list[Fact]:
@@ -49,6 +67,29 @@ def draw_facts(words: Words, count: int) -> list[Fact]:
         shared = rng.choice(mine) if mine else shared
         found += mine
     return found or draw_facts(words, count)
+
+
+def draw_rivals(words: Words, count: int) -> list[Fact]:
+    """Draws facts about subjects of one kind, names alike among them, and mostly the same of each.
+
+    What is true of one alone is asked of the others too, so that an answer, or that there is none,
+    hangs on who is meant.
+    """
+    rng, kind = words.rng, words.rng.choice(KINDS)
+    wanted = rng.randint(2, max(2, min(7, count // 3)))
+    known: list[Subject] = []
+    for _ in range(2 * wanted):
+        who = alike(words, rng.choice(known)) if known and words.chance(0.4) else None
+        who = who or subject(words, kind)
+        if len(known) < wanted and not any(_confusable(who, other) for other in known):
+            known += [] if who.anonymous else [who]
+    if len(known) < 2:
+        return draw_rivals(words, count)
+    shared = facts_about(words, known[0], max(2, round(count / len(known) / 0.7)))
+    told = [
+        fact(words, who, each.attribute) for who in known for each in shared if words.chance(0.7)
+    ]
+    return told or draw_rivals(words, count)
 
 
 def _confusable(who: Subject, other: Subject) -> bool:
@@ -84,9 +125,9 @@ def sheet(words: Words, facts: list[Fact]) -> str:
     return "\n".join(lines)
 
 
-def write(words: Words, count: int, filling: float | None = None) -> Document:
+def write(words: Words, count: int, filling: float | None = None, rivals: bool = False) -> Document:
     """Writes a document with about `count` facts in a random style."""
-    facts = draw_facts(words, count)
+    facts = draw_rivals(words, count) if rivals else draw_facts(words, count)
     level = words.rng.choice([0.0, 0.1, 0.3, 0.6]) if filling is None else filling
     style = words.rng.random()
     lone = len({f.subject.name for f in facts}) == 1 and facts[0].subject.short

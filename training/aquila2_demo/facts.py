@@ -14,6 +14,7 @@ CHOICE = re.compile(r"\(([^()]*)\)")
 AS_OBJECT = re.compile(
     r"\b(of|by|for|to|at|with|from|in|reach|taught|hired|employs|call|ring|phone|married) \{e\}"
 )
+VOWELS = tuple("aeioAEIO")
 ANY_KINDS = ("person", "org", "place", "event", "project")
 
 
@@ -90,8 +91,16 @@ def wording(words: Words, found: tuple[str, ...]) -> str:
 def put(template: str, made: Fact) -> str:
     """Puts the values of a fact into a wording."""
     for slot, value in made.values:
-        template = template.replace("{" + slot + "}", value)
+        template = fill(template, slot, value)
     return template
+
+
+def fill(template: str, slot: str, value: str) -> str:
+    """Puts a value into its blank, an English article before it in its right form."""
+    blank = "{" + slot + "}"
+    if value[:1] in VOWELS:
+        template = (" " + template).replace(" a " + blank, " an " + blank)[1:]
+    return template.replace(blank, value)
 
 
 def state(words: Words, made: Fact, name: str, bare: bool = False) -> str:

@@ -157,8 +157,12 @@ class Words:
     def _split(self, make: Callable[[], str]) -> str:
         while True:
             text = make()
-            if (zlib.crc32(text.encode()) % 10 == 0) == self.held:
+            if self.ours(text):
                 return text
+
+    def ours(self, text: str) -> bool:
+        """Says whether a name, code or phrase is on the side of the split these draws are on."""
+        return (zlib.crc32(text.encode()) % 10 == 0) == self.held
 
     def chance(self, p: float) -> bool:
         """Says yes with probability p."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import filler
-from .facts import Fact, capital, put, state, tidy, wording
+from .facts import Fact, capital, fill, put, state, tidy, wording
 from .lexicon import Words
 from .talk import series
 
@@ -11,6 +11,9 @@ JOINS = {
     "en": [", and ", "; ", ", while ", " and ", ", but ", "; also, ", ", whereas "],
     "zh": ["，", "，", "；", "，而", "，并且", "，同时", "，另外"],
 }
+# Kinds of values that are running words, and what stays of a verb that is said once.
+WORDY = "phrase thing things title task cause defect field hobby group material word".split()
+KEPT = "a as at by for from in of on to with".split()
 NOT_PREDICATE = ("and ", "of ", "or ")
 
 
@@ -78,9 +81,13 @@ def _side_by_side(words: Words, facts: list[Fact]) -> str:
         gap = "" if values[0][0].isdigit() or words.chance(0.5) else "是"
         rest = [f"{n}{gap}{v}" for n, v in zip(names[1:], values[1:], strict=True)]
         return "，".join([f"{names[0]}{verb}{values[0]}", *rest])
-    rest = [f"{n} {v}" for n, v in zip(names[1:], values[1:], strict=True)]
-    head = f"{names[0]}{verb}{values[0]}"
-    return f"{', '.join([head, *rest[:-1]])} and {rest[-1]}"
+    # Without its verb a value of several words would run into the name before it.
+    whole = verb.rstrip() if facts[0].attribute.slots[0][1] in WORDY or words.chance(0.3) else ""
+    last = verb.split()[-1] if verb.strip() else ""
+    link = whole or (f" {last}" if last in KEPT and words.chance(0.7) else "")
+    said = [n + fill(f"{link} {{v}}", "v", v) for n, v in zip(names, values, strict=True)]
+    said[0] = names[0] + fill(verb + "{v}", "v", values[0])
+    return f"{', '.join(said[:-1])} and {said[-1]}"
 
 
 def _pairs(words: Words, facts: list[Fact]) -> list[list[Fact]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import prompts, replies
-from .document import Document, draw_facts, write
+from .document import Document, as_written, draw_facts, write
 from .facts import Fact, ask, capital, fact, state
 from .lexicon import Words
 from .relations import attributes
-from .subjects import Subject, subject
+from .subjects import alike, subject
 from .talk import Conversation
 
 NOBODY = "\u2063"
@@ -32,21 +32,33 @@ def questions(words: Words, document: Document) -> list[tuple[str, str]]:
     """Asks for everything the document says, in random order, with the answers."""
     asked = [(f, slot) for f in document.facts for slot, _ in f.attribute.asks]
     words.rng.shuffle(asked)
-    return [(question(words, document, f, slot), f.value(slot)) for f, slot in asked]
+    return [
+        (question(words, document, f, slot), as_written(f.value(slot), document.text))
+        for f, slot in asked
+    ]
 
 
-def _alike(words: Words, who: Subject) -> Subject:
-    """Invents a subject whose name resembles the given one."""
-    other = subject(words, who.kind)
-    if who.kind == "person" and not words.zh and " " in who.name and " " in other.name:
-        first, last = who.name.rsplit(" ", 1)
-        mine = other.name.rsplit(" ", 1)
-        return replace(other, name=words.rng.choice([f"{first} {mine[1]}", f"{mine[0]} {last}"]))
-    return other
+def _untold(words: Words, document: Document) -> str:
+    """Asks of one subject what is told of another of its kind alone; empty where all is told."""
+    found = []
+    for host in {f.subject.name: f.subject for f in document.facts}.values():
+        told = [f.attribute for f in document.facts if f.subject.name == host.name]
+        found += [
+            replace(f, subject=host)
+            for f in document.facts
+            if f.subject.kind == host.kind and not any(f.attribute.clashes(t.key) for t in told)
+        ]
+    if not found:
+        return ""
+    unsaid = words.rng.choice(found)
+    slot = words.rng.choice(unsaid.attribute.asks)[0]
+    return ask(words, unsaid, slot, unsaid.subject.name, bare=False)
 
 
-def missing(words: Words, document: Document) -> str:
-    """Asks for something the document does not say."""
+def missing(words: Words, document: Document, near: float = 0.0) -> str:
+    """Asks for something the document does not say; a share `near` is told of someone else."""
+    if words.chance(near) and (text := _untold(words, document)):
+        return text
     host = words.rng.choice(document.facts)
     told = [f.attribute for f in document.facts if f.subject.name == host.subject.name]
     if words.chance(0.55):
@@ -59,7 +71,8 @@ def missing(words: Words, document: Document) -> str:
                 everywhere = any(attribute.clashes(f.attribute.key) for f in document.facts)
                 return ask(words, unsaid, slot, host.subject.name, bare=not everywhere)
     for _ in range(10):
-        other = _alike(words, host.subject)
+        strange = words.zh and not near
+        other = subject(words, host.subject.kind) if strange else alike(words, host.subject)
         names = [f.subject.name for f in document.facts] + [host.subject.short]
         if other.anonymous or any(other.name in n or n in other.name for n in names if n):
             continue
@@ -93,16 +106,17 @@ def reading(
     many: int,
     unknown: float,
     frame: str = "",
-    fill: float | None = None,
+    rivals: bool = False,
 ) -> Conversation:
     """Makes a document and questions about it; the first turn or the system text carries it."""
-    document = write(words, count, fill)
+    document = write(words, count, rivals=rivals)
     system, frame = _framed(words, document.text, frame)
     turns: list[tuple[str, str]] = []
     chosen = questions(words, document)
     for i in range(many):
         if words.chance(unknown):
-            text, answer = missing(words, document), replies.UNKNOWN[words.lang]
+            text = missing(words, document, 0.5 * rivals)
+            answer = replies.UNKNOWN[words.lang]
         elif chosen:
             text, answer = chosen.pop()
         else:
@@ -130,7 +144,7 @@ def brief(words: Words) -> Conversation:
         for slot, _ in made.attribute.asks:
             question = ask(words, made, slot, NOBODY, bare=True)
             if NOBODY not in question:
-                asked.append((question, made.value(slot)))
+                asked.append((question, as_written(made.value(slot), text)))
     if not asked:
         return brief(words)
     words.rng.shuffle(asked)
@@ -152,7 +166,7 @@ def refining(words: Words, count: int) -> Conversation:
     return Conversation("", ((user, answer),), document.text)
 
 
-def citing(words: Words, count: int, parts: int) -> Conversation:
+def citing(words: Words, count: int, parts: int, most: int = 4) -> Conversation:
     """Numbers several documents and wants the number of the one an answer is from."""
     documents = [write(words, max(1, count // parts), 0.1) for _ in range(parts)]
     blocks = [f"[{i + 1}] {d.text}" for i, d in enumerate(documents)]
@@ -167,7 +181,7 @@ def citing(words: Words, count: int, parts: int) -> Conversation:
         asked.insert(0, (missing(words, _joined(documents)), replies.UNKNOWN[words.lang]))
     frame = words.rng.choice(prompts.CITE[words.lang])
     first = frame.replace("{c}", "\n\n".join(blocks)).replace("{q}", asked[0][0])
-    turns = [(first, asked[0][1]), *asked[1:4]]
+    turns = [(first, asked[0][1]), *asked[1:most]]
     return Conversation("", tuple(turns), "\n\n".join(blocks))
 
 
@@ -184,5 +198,6 @@ def _named(words: Words, document: Document, others: list[Document]) -> list[tup
         if made.subject.anonymous or any(name in n or n in name for n in names):
             continue
         slot = words.rng.choice(made.attribute.asks)[0]
-        found.append((ask(words, made, slot, name, bare=False), made.value(slot)))
+        answer = as_written(made.value(slot), document.text)
+        found.append((ask(words, made, slot, name, bare=False), answer))
     return found

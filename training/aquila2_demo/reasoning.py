@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from . import prompts
-from .facts import Fact, ask, capital, fact, spell
+from .document import as_written
+from .facts import Fact, ask, capital, fact, fill, spell, tidy
 from .lexicon import Words
 from .prose import prose
 from .relations import Attribute, attributes, is_held
@@ -134,6 +135,7 @@ def _asked(words: Words, facts: list[Fact], asked: list[tuple[str, str]]) -> Con
     if words.chance(0.6):
         words.rng.shuffle(order)
     text = prose(words, order, words.rng.choice([0.0, 0.1, 0.3]))
+    asked = [(user, as_written(answer, text)) for user, answer in asked]
     words.rng.shuffle(asked)
     frame = words.rng.choice(prompts.FRAMEWORK + 4 * prompts.OWN[words.lang])
     first = frame.replace("{c}", text).replace("{q}", asked[0][0])
@@ -152,16 +154,16 @@ def everyone(words: Words, count: int) -> Conversation:
         if not any(who.name in f.subject.name or f.subject.name in who.name for f in facts):
             facts.append(Fact(who, relation, (("v", words.rng.choice(pool)),)))
     text = ". ".join if not words.zh else "。".join
-    lines = [capital(spell(words, words.rng.choice(_plain(relation)))) for _ in facts]
+    lines = [tidy(spell(words, words.rng.choice(_plain(relation)))) for _ in facts]
     body = text(
-        line.replace("{e}", f.subject.name).replace("{v}", f.value("v"))
+        capital(fill(line.replace("{e}", f.subject.name), "v", f.value("v")))
         for line, f in zip(lines, facts, strict=True)
     ) + ("。" if words.zh else ".")
     asked = []
     for value in pool:
         names = [f.subject.name for f in facts if f.value("v") == value]
         if names:
-            ask_all = spell(words, WHO_ALL[words.lang][key]).replace("{v}", value)
+            ask_all = fill(spell(words, WHO_ALL[words.lang][key]), "v", value)
             asked.append((_stop(ask_all), series(names, words.lang)))
     words.rng.shuffle(asked)
     frame = words.rng.choice(prompts.OWN[words.lang])
@@ -198,27 +200,34 @@ def shelf(words: Words, count: int) -> Conversation:
     return _asked(words, facts, asked)
 
 
-def comparing(words: Words) -> Conversation:
-    """Asks which of two subjects has the larger or smaller number."""
+def comparing(words: Words, count: int = 2) -> Conversation:
+    """Asks which of two subjects has the larger or smaller number; of many, about many pairs."""
     key, shape, question, wanted = words.rng.choice(COMPARE[words.lang])
     relation = _relation(words, key)
+    known: list[str] = []
     facts: list[Fact] = []
-    while len(facts) < 2:
+    while len(facts) < count:
         who = subject(words, relation.subject)
-        if who.anonymous or (facts and (who.name in facts[0].subject.name)):
+        if who.anonymous or any(who.name in name or name in who.name for name in known):
             continue
+        known.append(who.name)
         facts.append(fact(words, who, relation))
     top = {"founded": (1800, 2030), "built": (1500, 2030), "age": (6, 95)}.get(key, (2, 900))
-    a, b = words.rng.sample(range(*top), 2)
+    numbers = words.rng.sample(range(*top), count)
     facts = [
         Fact(f.subject, relation, (("v", shape.format(n=n)),))
-        for f, n in zip(facts, (a, b), strict=True)
+        for f, n in zip(facts, numbers, strict=True)
     ]
-    x, y = (f.subject.name for f in facts)
-    answer = x if (a < b) == (wanted == "low") else y
-    if words.chance(0.5):
-        x, y = y, x
-    asked = [(spell(words, question).replace("{x}", x).replace("{y}", y), answer)]
+    sizes = {f.subject.name: n for f, n in zip(facts, numbers, strict=True)}
+    same = [(text, end) for other, _, text, end in COMPARE[words.lang] if other == key]
+    asked = []
+    for _ in range(1 if count == 2 else 2 * count):
+        x, y = words.rng.sample(list(sizes), 2)
+        answer = min(x, y, key=sizes.__getitem__)
+        if wanted == "high":
+            answer = y if answer == x else x
+        asked.append((spell(words, question).replace("{x}", x).replace("{y}", y), answer))
+        question, wanted = words.rng.choice(same)
     single = words.rng.choice(facts)
     asked.append((ask(words, single, "v", single.subject.name, False), single.value("v")))
     return _asked(words, facts, asked)
@@ -250,7 +259,9 @@ def reasoning(words: Words, count: int) -> Conversation:
     """Makes a talk of one of these kinds."""
     r = words.rng.random()
     if r < 0.25:
-        return everyone(words, count)
+        return everyone(words, words.rng.randint(3, max(3, count)))
     if r < 0.45:
         return shelf(words, count)
-    return comparing(words) if r < 0.65 else two_steps(words, min(count, 8))
+    if r < 0.65:
+        return comparing(words, words.rng.choice([2, 3, 4, 5]))
+    return two_steps(words, min(count, 8))

@@ -157,8 +157,13 @@ class Attribute:
 
     def clashes(self, key: str) -> bool:
         """Says whether the other relation may answer a question about this one."""
-        pair = {key.replace(" ", "_"), self.key.replace(" ", "_")}
-        return len(pair) == 1 or any(pair <= line for line in CLASHES)
+        return clash(key, self.key)
+
+
+def clash(one: str, other: str) -> bool:
+    """Says whether a question about one relation may be answered by the other."""
+    pair = {one.replace(" ", "_"), other.replace(" ", "_")}
+    return len(pair) == 1 or any(pair <= line for line in CLASHES)
 
 
 def is_held(wording: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .lexicon import UPPER, WORDS_EN, WORDS_ZH, Words
 from .values import draw
@@ -98,6 +98,21 @@ def subject(words: Words, kind: str) -> Subject:
     if kind == "work":
         return _work(words, noun, it)
     return _chinese(words, kind, noun, it) if words.zh else _english(words, kind, noun, it)
+
+
+def alike(words: Words, who: Subject) -> Subject:
+    """Invents a subject whose name shares a part with the given one, where names allow it."""
+    other = subject(words, who.kind)
+    if who.kind != "person" or (not words.zh and not (" " in who.name and " " in other.name)):
+        return other
+    if words.zh:
+        names = [who.name[0] + other.name[1:], other.name[0] + who.name[1:]]
+    else:
+        first, last = who.name.rsplit(" ", 1)
+        mine = other.name.rsplit(" ", 1)
+        names = [f"{first} {mine[1]}", f"{mine[0]} {last}"]
+    name = words.rng.choice(names)
+    return replace(other, name=name) if words.held or words.ours(name) else other
 
 
 def _work(words: Words, noun: str, it: str) -> Subject:

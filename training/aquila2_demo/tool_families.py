@@ -78,7 +78,7 @@ FAMILIES = [
         "name|model|id:string:code",
         ("(Get|Look up|Return) the price of a {n}.", "(查询|获取){n}的价格。"),
         (
-            "(How much is|What does|What is the price of) the {n} {0}(| please)?|"
+            "(How much is|What is the price of) the {n} {0}(| please)?|What does the {n} {0} cost?|"
             "(I want to know|Tell me) the price of {n} {0}.",
             "({n}{0}多少钱？|查一下{n}{0}的价格。|请问{n}{0}的价格是多少？)",
         ),

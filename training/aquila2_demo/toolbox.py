@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from aquila2_runtime.tools import Tool
@@ -22,6 +24,13 @@ class Made:
     family: Family
     noun: tuple[str, ...]
     tool: Tool
+
+
+def with_noun(text: str, noun: tuple[str, ...], zh: bool) -> str:
+    """Puts a noun into a text, with the article that it takes."""
+    if not zh and noun[0][:1] in tuple("aeio"):
+        text = re.sub(r"\b([Aa]) \{n\}", r"\1n {n}", text)
+    return text.replace("{n}", noun[1] if zh else noun[0])
 
 
 def _schema(words: Words, argument: Argument, noun: str) -> tuple[str, dict[str, Any]]:
@@ -42,9 +51,9 @@ def make(words: Words, family: Family, noun: tuple[str, ...]) -> Made:
         first, *rest = name.split(mark)
         name = first + "".join(part.capitalize() for part in rest)
     about = ""
-    if words.chance(0.9) or noun not in PAIRS:
-        shown = noun[1] if words.zh else noun[0]
-        about = spell(words, family.about[words.lang]).replace("{n}", shown)
+    # A Chinese request has nothing to go by but the description where the noun is a new one.
+    if words.chance(0.9) or noun not in PAIRS or (words.zh and _is_held(noun[0])):
+        about = with_noun(spell(words, family.about[words.lang]), noun, words.zh)
     members = dict(_schema(words, argument, noun[0]) for argument in family.arguments)
     if not members:
         return Made(family, noun, Tool(name, about, None))
@@ -57,6 +66,7 @@ def _required(words: Words, members: dict[str, Any]) -> list[str]:
     return [name for name in members if not words.chance(0.12)]
 
 
+@cache
 def _is_held(noun: str) -> bool:
     return zlib.crc32(noun.encode()) % 6 == 0
 
@@ -73,12 +83,17 @@ def nouns(words: Words) -> list[tuple[str, ...]]:
 
 def _invented(words: Words) -> tuple[str, str]:
     """Pairs any word for the names of tools with any Chinese one, none of them kept out."""
-    pick, kept_out = words.rng.choice, {p[1] for p in PAIRS if _is_held(p[0])}
+    pick, kept_out = words.rng.choice, _kept_out()
     while True:
         name = pick(NOUNS_EN) if words.chance(0.5) else words.name().lower()
         shown = pick(NOUNS_ZH) if words.chance(0.6) else words.han(2)
         if name.isalpha() and name.isascii() and not _is_held(name) and shown not in kept_out:
             return name, shown
+
+
+@cache
+def _kept_out() -> frozenset[str]:
+    return frozenset(p[1] for p in PAIRS if _is_held(p[0]))
 
 
 def _value(words: Words, kind: str) -> tuple[str, Any]:
@@ -103,7 +118,7 @@ def request(words: Words, made: Made) -> tuple[str, dict[str, Any]]:
     """Makes a request that needs the tool, and the arguments of the call it asks for."""
     family, arguments = made.family, dict[str, Any]()
     text = spell(words, words.rng.choice(_variants(family.asks[words.lang])))
-    text = text.replace("{n}", made.noun[1] if words.zh else made.noun[0])
+    text = with_noun(text, made.noun, words.zh)
     names = list(made.tool.schema.get("properties", {}))
     for i, (name, argument) in enumerate(zip(names, family.arguments, strict=True)):
         said, arguments[name] = _value(words, argument.value)

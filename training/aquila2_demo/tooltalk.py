@@ -11,6 +11,7 @@ from . import replies, toolbox
 from .fixed_tools import FIXED
 from .lexicon import Words
 from .reading import reading
+from .relation_tools import ACTIONS, apart, look_ups
 from .smalltalk import greeting
 from .talk import Conversation
 from .tool_families import FAMILIES
@@ -30,6 +31,9 @@ REMINDERS = {
     "en": ["Use the tool.", "Use a tool.", "Please use the tools.", "Thank you.", "It is urgent."],
     "zh": ["请使用工具。", "用工具查一下。", "谢谢。", "很急。"],
 }
+# Between requests of one turn.
+JOINTS = {"en": [*" " * 6, " Also: ", "\n", " Then: "], "zh": [*[""] * 6, "另外，", "\n", "然后"]}
+UNNAMED = ("", "")
 DONE = {"en": "Done.", "zh": "已完成。"}
 FAILED = {"en": "The tool reported an error: {v}", "zh": "工具报错：{v}"}
 STATES = {
@@ -65,6 +69,38 @@ def offer(words: Words, count: int, noun: tuple[str, ...] | None = None) -> list
             made.append(one)
     rng.shuffle(made)
     return made
+
+
+def rivals(words: Words, count: int) -> list[Made]:
+    """Makes tools that only what they are about, or only what they do, tells apart."""
+    rng, r = words.rng, words.rng.random()
+    if r < 0.3:
+        return offer(words, count)
+    made, pool, keys = list[Made](), toolbox.nouns(words), list[str]()
+    if r < 0.6:
+        family = rng.choice(FAMILIES + ACTIONS[::3])
+        for noun in rng.sample(list(dict.fromkeys(pool)), count):
+            made.append(toolbox.make(words, family, noun))
+        return _one_name_each(made)
+    if r < 0.8:
+        noun = rng.choice(pool)
+        for family in rng.sample(FAMILIES + ACTIONS, count):
+            made.append(toolbox.make(words, family, noun))
+        return _one_name_each(made)
+    for key, family in rng.sample(look_ups(words.lang), count):
+        if words.chance(0.35):
+            made.append(toolbox.make(words, rng.choice(FIXED), UNNAMED))
+        elif apart(keys, key):
+            keys.append(key)
+            made.append(toolbox.make(words, family, UNNAMED))
+    return _one_name_each(made)
+
+
+def _one_name_each(made: list[Made]) -> list[Made]:
+    """Drops tools that do what another one does or have its name."""
+    sorts = {(m.family.verbs + m.family.tail, m.noun): m for m in made}
+    kept = {m.tool.name: m for m in sorts.values()}
+    return list(kept.values())
 
 
 def system_text(words: Words, made: list[Made], given: str | None = None) -> str:
@@ -112,9 +148,15 @@ def _turns(words: Words, made: Made, plain: bool) -> list[tuple[str, str]]:
     return turns
 
 
-def calling(words: Words, count: int, requests: int, results: float = 0.6) -> Conversation:
-    """Offers tools and makes requests that each need one of them."""
-    made = offer(words, count)
+def calling(
+    words: Words,
+    count: int,
+    requests: int,
+    results: float = 0.6,
+    offered: list[Made] | None = None,
+) -> Conversation:
+    """Offers tools, drawn unless given, and makes requests that each need one of them."""
+    made = offered or offer(words, count)
     turns: list[tuple[str, str]] = []
     for _ in range(requests):
         turns += _turns(words, words.rng.choice(made), words.chance(results))
@@ -124,13 +166,33 @@ def calling(words: Words, count: int, requests: int, results: float = 0.6) -> Co
 def several(words: Words, count: int) -> Conversation:
     """Makes one request that needs two calls at once."""
     made = offer(words, max(2, count))
-    a, b = words.rng.sample(made, 2)
-    first, second = toolbox.request(words, a), toolbox.request(words, b)
-    text = first[0] + ("" if words.zh else " ") + second[0]
-    calls = [ToolCall(m.tool.name, args).text for m, (_, args) in ((a, first), (b, second))]
-    turns = [(text, "\n".join(calls))]
+    wanted = words.rng.sample(made, 2)
+    turns = [_at_once(words, wanted, "" if words.zh else " ")]
     if words.chance(0.5):
-        turns += _turns(words, a, True)
+        turns += _turns(words, wanted[0], True)
+    return Conversation(system_text(words, made), tuple(turns))
+
+
+def _at_once(words: Words, wanted: list[Made], joint: str) -> tuple[str, str]:
+    """Asks for several things in one turn; the answer is a call for each, in their order."""
+    asked = [toolbox.request(words, one) for one in wanted]
+    calls = [ToolCall(m.tool.name, a).text for m, (_, a) in zip(wanted, asked, strict=True)]
+    return joint.join(text for text, _ in asked), "\n".join(calls)
+
+
+def many_at_once(words: Words, count: int, requests: int) -> Conversation:
+    """Makes requests that need one to three calls each, sometimes of one tool."""
+    made = rivals(words, max(2, count))
+    turns: list[tuple[str, str]] = []
+    for _ in range(requests):
+        r, joint = words.rng.random(), words.rng.choice(JOINTS[words.lang])
+        if r < 0.2:
+            turns += _turns(words, words.rng.choice(made), False)
+            continue
+        wanted = words.rng.sample(made, min(len(made), 2 if r < 0.85 else 3))
+        if r < 0.35 and wanted[0].family.arguments:
+            wanted = wanted[:1] * 2
+        turns.append(_at_once(words, wanted, joint))
     return Conversation(system_text(words, made), tuple(turns))
 
 
@@ -204,9 +266,10 @@ def drill(words: Words, length: int) -> Conversation:
     """Makes a talk of many requests to many tools, alike ones among them, as long as fits."""
     room = length - 100
     count = max(1, min(words.rng.choice([2, 3, 4, 5, 6, 6, 6, 7, 8]), room // 25))
-    if count > 1 and words.chance(0.15):
-        return several(words, count)
-    return calling(words, count, max(1, min(10, (room - 25 * count) // 40)), 0.2)
+    if count > 1 and words.chance(0.22):
+        return many_at_once(words, count, max(1, min(6, (room - 25 * count) // 80)))
+    requests = max(1, min(10, (room - 25 * count) // 40))
+    return calling(words, count, requests, 0.2, rivals(words, count))
 
 
 def call_of(text: str) -> dict[str, Any] | None:
