@@ -25,7 +25,7 @@ from langchain_core.tools import StructuredTool
 
 from benchmarks.report import tell
 from langchain_aquila2 import ChatAquila2
-from training.aquila2_demo import toolbox, tooltalk
+from training.aquila2_demo import tool_results, toolbox
 from training.aquila2_demo.lexicon import Words
 from training.aquila2_demo.measures import plain
 from training.aquila2_demo.tool_families import FAMILIES
@@ -101,7 +101,7 @@ def make_task(words: Words) -> Task:
     wish = "status" if after.tail == "_status" else "cancel"
     said = WISHES[words.lang][wish].format(owner=owner, noun=shown)
     names = [next(iter(one.tool.schema["properties"])) for one in (find, then)]
-    content, answer = tooltalk.result(words, then)
+    content, answer = tool_results.result(words, then)
     found = rng.choice([str(number), json.dumps({"id": number}), json.dumps({"number": number})])
     calls = ((find.tool.name, {names[0]: owner}), (then.tool.name, {names[1]: number}))
     return Task(said, tuple(made), calls, (found, content), answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+from . import frames
 from .condensing import condensing
 from .following import following
 from .jsontalk import jsontalk
@@ -28,14 +29,15 @@ def _reading(unknown: float) -> Maker:
     def make(words: Words, length: int) -> Conversation:
         many = words.rng.randint(5, 14) if length < 400 else words.rng.randint(8, 24)
         rivals = unknown > 0.1 and words.chance(0.3)
-        return reading(words, _facts(words, length), many, unknown, rivals=rivals)
+        own = frames.frame(words) if unknown > 0.1 and words.chance(0.3) else ""
+        return reading(words, _facts(words, length), many, unknown, own, rivals)
 
     return make
 
 
 def _citing(words: Words, length: int) -> Conversation:
     parts = words.rng.randint(2, max(2, min(8, length // 60)))
-    return citing(words, max(parts, _facts(words, length)), parts, 10)
+    return citing(words, max(parts, _facts(words, length)), parts, 10, 0.25)
 
 
 MAKERS: dict[str, Maker] = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from . import prompts, replies
+from . import frames, prompts, replies
 from .document import Document, as_written, draw_facts, write
 from .facts import Fact, ask, capital, fact, state
 from .lexicon import Words
@@ -13,6 +14,7 @@ from .subjects import alike, subject
 from .talk import Conversation
 
 NOBODY = "\u2063"
+NUMBER = re.compile(r" \[\d\]$")
 
 
 def question(words: Words, document: Document, made: Fact, slot: str) -> str:
@@ -166,8 +168,16 @@ def refining(words: Words, count: int) -> Conversation:
     return Conversation("", ((user, answer),), document.text)
 
 
-def citing(words: Words, count: int, parts: int, most: int = 4) -> Conversation:
-    """Numbers several documents and wants the number of the one an answer is from."""
+def citing(words: Words, count: int, parts: int, most: int = 4, plain: float = 0.0) -> Conversation:
+    """Numbers several documents and wants the number of the one an answer is from.
+
+    Args:
+        words: Draws the words.
+        count: How many facts.
+        parts: How many documents.
+        most: The most questions.
+        plain: The share of talks whose prompt asks for no number, so that none is given.
+    """
     documents = [write(words, max(1, count // parts), 0.1) for _ in range(parts)]
     blocks = [f"[{i + 1}] {d.text}" for i, d in enumerate(documents)]
     asked = []
@@ -180,6 +190,9 @@ def citing(words: Words, count: int, parts: int, most: int = 4) -> Conversation:
     if words.chance(0.1):
         asked.insert(0, (missing(words, _joined(documents)), replies.UNKNOWN[words.lang]))
     frame = words.rng.choice(prompts.CITE[words.lang])
+    if words.chance(plain):
+        frame = frames.frame(words)
+        asked = [(text, NUMBER.sub("", answer)) for text, answer in asked]
     first = frame.replace("{c}", "\n\n".join(blocks)).replace("{q}", asked[0][0])
     turns = [(first, asked[0][1]), *asked[1:most]]
     return Conversation("", tuple(turns), "\n\n".join(blocks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from .facts import CHOICE
 from .relations import Attribute, attributes, clash, is_held
 from .tool_families import Family, family
 
@@ -63,6 +64,12 @@ def _look_up(attribute: Attribute, slot: str, wordings: tuple[str, ...], lang: s
     )
 
 
+def _names_one_thing(wording: str) -> bool:
+    """Says whether a wording, however its choices fall, names the subject and nothing else."""
+    settled = CHOICE.sub("", CHOICE.sub("", wording))
+    return settled.count("{e}") == wording.count("{") == 1
+
+
 @cache
 def look_ups(lang: str) -> tuple[tuple[str, Family], ...]:
     """Lists the look-ups of one language, each with its relation; no wording is a kept-out one."""
@@ -71,7 +78,7 @@ def look_ups(lang: str) -> tuple[tuple[str, Family], ...]:
         if attribute.subject not in ARGUMENTS or attribute.key in TAKEN:
             continue
         for slot, asks in attribute.asks:
-            usable = [t for t in asks if not is_held(t) and t.count("{") == t.count("{e}") == 1]
+            usable = [t for t in asks if not is_held(t) and _names_one_thing(t)]
             if usable:
                 one = _look_up(attribute, slot, tuple(usable), lang)
                 found.append((attribute.key, one))

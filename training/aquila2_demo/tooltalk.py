@@ -15,8 +15,8 @@ from .relation_tools import ACTIONS, apart, look_ups
 from .smalltalk import greeting
 from .talk import Conversation
 from .tool_families import FAMILIES
+from .tool_results import result
 from .toolbox import Made
-from .values import draw
 
 SYSTEMS = {
     "en": [
@@ -34,18 +34,6 @@ REMINDERS = {
 # Between requests of one turn.
 JOINTS = {"en": [*" " * 6, " Also: ", "\n", " Then: "], "zh": [*[""] * 6, "另外，", "\n", "然后"]}
 UNNAMED = ("", "")
-DONE = {"en": "Done.", "zh": "已完成。"}
-FAILED = {"en": "The tool reported an error: {v}", "zh": "工具报错：{v}"}
-STATES = {
-    "en": "ready|broken|on the way|delivered|closed|open|in repair|sold|paid|late|waiting".split(
-        "|"
-    ),
-    "zh": "正常 已损坏 运送中 已送达 已关闭 维修中 已售出 已付款 已延误 等待中".split(),
-}
-ERRORS = {
-    "en": ["not found", "no permission", "timeout", "out of stock", "invalid number"],
-    "zh": ["未找到", "没有权限", "超时", "缺货", "编号无效"],
-}
 
 
 def offer(words: Words, count: int, noun: tuple[str, ...] | None = None) -> list[Made]:
@@ -111,30 +99,6 @@ def system_text(words: Words, made: list[Made], given: str | None = None) -> str
     return f"{given}\n\n{shown}" if given else shown
 
 
-def result(words: Words, made: Made) -> tuple[str, str]:
-    """Makes what a tool returns, and the answer that passes it on."""
-    rng, lang = words.rng, words.lang
-    if words.chance(0.08):
-        error = rng.choice(ERRORS[lang])
-        content = rng.choice([f"error: {error}", json.dumps({"error": error}, ensure_ascii=False)])
-        return content, FAILED[lang].replace("{v}", error)
-    kind = made.family.result
-    if kind == "done":
-        return rng.choice(["ok", "done", '{"status": "ok"}', "success", "true"]), DONE[lang]
-    if kind == "state":
-        value = rng.choice(STATES[lang])
-    elif kind == "large":
-        value = str(rng.randint(2, 9999))
-    else:
-        value = draw(words, {"place": "address"}.get(kind, kind))
-    if words.chance(0.35):
-        body = {rng.choice(["result", "value", kind, "answer"]): value}
-        if words.chance(0.4):
-            body["time"] = f"{rng.randint(1, 23)}:{rng.randint(10, 59)}"
-        return json.dumps(body, ensure_ascii=False), value
-    return value, value
-
-
 def _turns(words: Words, made: Made, plain: bool) -> list[tuple[str, str]]:
     ask = toolbox.by_name if words.chance(0.1) else toolbox.request
     text, arguments = ask(words, made)
@@ -196,8 +160,11 @@ def many_at_once(words: Words, count: int, requests: int) -> Conversation:
     return Conversation(system_text(words, made), tuple(turns))
 
 
-def chained(words: Words, count: int) -> Conversation:
-    """Makes a request whose second call needs what the first returned."""
+def chained(words: Words, count: int, near: float = 0.0) -> Conversation:
+    """Makes a request whose second call needs what the first returned.
+
+    In a share `near` of talks tools of the same two sorts for another thing are offered too.
+    """
     rng = words.rng
     finder = next(f for f in FAMILIES if f.tail == "_id")
     after = rng.choice([f for f in FAMILIES if f.tail == "_status" or f.verbs.startswith("cancel")])
@@ -208,7 +175,10 @@ def chained(words: Words, count: int) -> Conversation:
         for m in offer(words, max(1, count - 2))
         if m.noun != noun and m.tool.name not in (find.tool.name, then.tool.name)
     ]
-    made = [find, then, *others]
+    if words.chance(near):
+        other = rng.choice([n for n in toolbox.nouns(words) if n[0] != noun[0]])
+        others += [toolbox.make(words, finder, other), toolbox.make(words, after, other)]
+    made = _one_name_each([find, then, *others])
     rng.shuffle(made)
     owner, number = words.person(), rng.randint(10, 9999)
     shown = noun[1] if words.zh else noun[0]
@@ -258,7 +228,7 @@ def tooltalk(words: Words, length: int) -> Conversation:
     if r < 0.62 and length > 200:
         return several(words, count)
     if r < 0.84 and length > 200:
-        return chained(words, count)
+        return chained(words, count, 0.5)
     return unneeded(words, count, length)
 
 
