@@ -98,10 +98,9 @@ def test_tools_offered_together_differ_in_name_and_sort(lang: str) -> None:
 def test_look_ups_are_asked_for_in_wordings_of_training(lang: str) -> None:
     held = {t for a in attributes(lang) for _, asks in a.asks for t in asks if is_held(t)}
     asked = {family.asks[lang] for _, family in look_ups(lang)}
-    assert len(asked) > 50
-    assert not any(
-        h.replace("{e}", "{0}") + mark in a for h in held for a in asked for mark in "?？"
-    )
+    wordings = {t.replace("{0}", "{e}") for a in asked for t in re.split(r"[?？]\|?", a)}
+    assert len(wordings) > 100
+    assert not held & wordings
 
 
 @LANGS
@@ -139,7 +138,7 @@ def test_a_sentence_from_a_tool_is_passed_on_as_it_is(lang: str) -> None:
     words, sentences = Words(random.Random(9), lang), 0
     for _ in range(400):
         content, answer = result(words, tooltalk.offer(words, 1)[0])
-        if content.endswith((".", "。")) and len(content) > 20:
+        if content.endswith((".", "。")) and len(content) > 7:
             sentences += 1
             assert answer == content
     assert sentences > 10

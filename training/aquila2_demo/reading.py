@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from . import frames, prompts, replies
+from . import filler, frames, prompts, replies
 from .document import Document, as_written, draw_facts, write
 from .facts import Fact, ask, capital, fact, state
 from .lexicon import Words
@@ -130,7 +130,7 @@ def reading(
 
 
 def brief(words: Words) -> Conversation:
-    """Makes one to three statements that name no subject, and questions, often on one line."""
+    """Makes a few statements that name no subject, and questions, often on one line."""
     kinds = [a for a in attributes(words.lang) if a.bare and a.subject != "any"]
     kind = words.rng.choice(kinds).subject
     facts: list[Fact] = []
@@ -138,9 +138,12 @@ def brief(words: Words) -> Conversation:
     for attribute in words.rng.sample(kinds, len(kinds)):
         if attribute.subject == kind and not any(attribute.clashes(f.attribute.key) for f in facts):
             facts.append(fact(words, who, attribute))
-    facts = facts[: words.rng.randint(1, 3)]
+    unsaid, facts = facts[6:], facts[: words.rng.choice([1, 2, 3, 3, 4, 5, 6])]
     gap, stop = ("", "。") if words.zh else (" ", ".")
-    text = gap.join(capital(state(words, f, "", bare=True)) + stop for f in facts)
+    said = [capital(state(words, f, "", bare=True)).rstrip(".") + stop for f in facts]
+    for _ in range(len(said) // 2 if words.chance(0.5) else 0):
+        said.insert(words.rng.randint(0, len(said)), filler.sentence(words))
+    text = gap.join(said)
     asked = []
     for made in facts:
         for slot, _ in made.attribute.asks:
@@ -149,6 +152,11 @@ def brief(words: Words) -> Conversation:
                 asked.append((question, as_written(made.value(slot), text)))
     if not asked:
         return brief(words)
+    for made in unsaid[: len(asked) // 2]:
+        slot = words.rng.choice(made.attribute.asks)[0]
+        question = ask(words, made, slot, NOBODY, bare=True)
+        if NOBODY not in question and words.chance(0.4):
+            asked.append((question, replies.UNKNOWN[words.lang]))
     words.rng.shuffle(asked)
     frame = words.rng.choice(["{c} {q}", "{c}{q}" if words.zh else "{c} {q} ", "{c}\n\n{q}"])
     first = frame.replace("{c}", text).replace("{q}", asked[0][0])
