@@ -68,7 +68,7 @@ EARLY = {
     "condensing": 2,
 }
 MIXED = {
-    "reading": 62,
+    "reading": 60,
     "brief": 4,
     "refining": 1,
     "citing": 8,
@@ -79,7 +79,7 @@ MIXED = {
     "drill": 12,
     "json": 6,
     "following": 4,
-    "reasoning": 8,
+    "reasoning": 10,
     "condensing": 1,
 }
 
