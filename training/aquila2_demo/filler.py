@@ -22,10 +22,10 @@ SENTENCES = {
     "en": (
         "Please read this carefully.|We look forward to seeing you.|Everyone is welcome.|"
         "The {x} is popular with families and the {x} is never far away.|"
-        "Many people ask about the {x}, so we wrote this down.|Dogs are not allowed inside.|"
+        "Many people ask about the {x}, so we wrote this down.|The light was left on all night.|"
         "In recent years the {x} has changed a lot.|It is best to book early.|"
         "There was some discussion about the {x}, but no decision was made.|"
-        "Thanks to all who helped with the {x}.|Bring warm clothes and a little {x}.|"
+        "Thanks to all who helped with the {x}.|It looks like a great deal of {x}.|"
         "Nobody knows why the {x} is so {a}.|The {a} {x} was replaced last spring.|"
         "More about the {x} can be found on the notice board.|"
         "Children under the age of {n} need an adult with them.|"
@@ -46,7 +46,7 @@ SENTENCES = {
     "zh": (
         "请仔细阅读以下内容。|欢迎大家前来参加。|我们期待您的到来。|{x}很受欢迎，很多人都喜欢{x}。|"
         "近年来{x}有了很大的变化。|关于{x}，大家讨论了很久，但没有决定。|感谢所有帮助过{x}的人。|"
-        "建议提前预订。|请带好{x}。|旧的{x}去年已经更换。|{n}岁以下的儿童需由大人陪同。|"
+        "建议提前预订。|到处都能看到{x}。|旧的{x}去年已经更换。|{n}岁以下的儿童需由大人陪同。|"
         "大约有{n}人询问过{x}。|在那之前，{x}已经使用了{n}年。|搅拌均匀后放置一会儿。|"
         "天气很好，{x}里人很多。|馆内请勿大声说话。|如有变化，另行通知。|"
         "大家都知道，{x}需要经常维护。|"
@@ -55,7 +55,7 @@ SENTENCES = {
         "{p}没能到场，寄来了一张卡片。|"
         "门口有一个{a}{x}。|回家的路上下起了雨。|下午大家一起喝茶聊天。|对于{x}，各人看法不同。|"
         "{y}的第一次尝试失败了。|{y}以来变化不大。|最后回答了大家的提问。|这在当地并不多见。|"
-        "{x}和{x}都保持原样。|请互相转告。|由于时间关系，{x}没有展开讨论。|那里以前是一片{x}。"
+        "{x}和{x}都保持原样。|请互相转告。|由于时间关系，{x}没有展开讨论。|远处能看到一片{x}。"
     ).split("|"),
 }
 OPENINGS = {

@@ -16,7 +16,9 @@ CLASHES = [
     for line in (
         "job post",
         "employer post leads_since",
-        "born_in birth",
+        "born_in birth arrives_person",
+        "lives hobby",
+        "employer sends",
         "born_on birth",
         "lives moved",
         "study studied",
