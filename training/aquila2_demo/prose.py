@@ -13,6 +13,7 @@ JOINS = {
 }
 # Kinds of values that are running words, and what stays of a verb that is said once.
 WORDY = "phrase thing things title task cause defect field hobby group material word".split()
+KEPT_ZH = "来自 位于 是 为 在 于 有 到 由".split()
 KEPT = "a as at by for from in of on to with".split()
 NOT_PREDICATE = ("and ", "of ", "or ")
 
@@ -21,7 +22,7 @@ def predicate(words: Words, made: Fact) -> str:
     """States a fact without its subject ("was born in Paris"); empty where that cannot be."""
     for _ in range(3):
         text = tidy(wording(words, made.attribute.says))
-        if words.zh and text.startswith("{e}") and text[3:4] not in "和与：把":
+        if words.zh and text.startswith("{e}") and text[3:4] not in "和与：把里中上内":
             rest = text[4:] if text[3:4] == "的" else text[3:]
             if "{e}" not in rest and not rest.startswith("{"):
                 return put(rest, made)
@@ -76,10 +77,15 @@ def _side_by_side(words: Words, facts: list[Fact]) -> str:
     verb = text[3:-3]
     names, values = [f.subject.name for f in facts], [f.value("v") for f in facts]
     if words.zh:
-        if words.chance(0.4) and not verb.startswith("的") and verb:
+        if words.chance(0.4) and verb and verb[0] != "的" and verb[-1] not in "是为：":
             return f"{series(names, 'zh')}分别{verb}{series(values, 'zh')}"
-        gap = "" if values[0][0].isdigit() or words.chance(0.5) else "是"
-        rest = [f"{n}{gap}{v}" for n, v in zip(names[1:], values[1:], strict=True)]
+        # No blank parts a name from a value, so only a number may follow one directly.
+        ends = next((end for end in KEPT_ZH if verb.endswith(end)), verb)
+        gap = verb if verb.startswith("的") or words.chance(0.3) else ends
+        rest = [
+            f"{n}{'' if v[0].isdigit() else gap}{v}"
+            for n, v in zip(names[1:], values[1:], strict=True)
+        ]
         return "，".join([f"{names[0]}{verb}{values[0]}", *rest])
     # Without its verb a value of several words would run into the name before it.
     whole = verb.rstrip() if facts[0].attribute.slots[0][1] in WORDY or words.chance(0.3) else ""
