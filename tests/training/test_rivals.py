@@ -137,7 +137,7 @@ def test_an_article_fits_the_value_behind_it() -> None:
 def test_a_sentence_from_a_tool_is_passed_on_as_it_is(lang: str) -> None:
     words, sentences = Words(random.Random(9), lang), 0
     for _ in range(400):
-        content, answer = result(words, tooltalk.offer(words, 1)[0])
+        content, answer = result(words, tooltalk.offer(words, 1)[0], 0.3)
         if content.endswith((".", "。")) and len(content) > 7:
             sentences += 1
             assert answer == content

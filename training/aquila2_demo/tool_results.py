@@ -24,8 +24,8 @@ ERRORS = {
 }
 
 
-def result(words: Words, made: Made) -> tuple[str, str]:
-    """Makes what a tool returns, and the answer that passes it on."""
+def result(words: Words, made: Made, spoken: float = 0.0) -> tuple[str, str]:
+    """Makes what a tool returns, a share `spoken` of it sentences, and the answer for the user."""
     rng, lang = words.rng, words.lang
     if words.chance(0.08):
         error = rng.choice(ERRORS[lang])
@@ -45,7 +45,7 @@ def result(words: Words, made: Made) -> tuple[str, str]:
         if words.chance(0.4):
             body["time"] = f"{rng.randint(1, 23)}:{rng.randint(10, 59)}"
         return json.dumps(body, ensure_ascii=False), value
-    if words.chance(0.2):
+    if spoken and words.chance(spoken):
         return (said := _sentence(words)), said
     return value, value
 

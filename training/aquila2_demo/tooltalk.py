@@ -33,6 +33,7 @@ REMINDERS = {
 }
 # Between requests of one turn.
 JOINTS = {"en": [*" " * 6, " Also: ", "\n", " Then: "], "zh": [*[""] * 6, "另外，", "\n", "然后"]}
+SPOKEN = 0.25  # of the results in training; measured are values, as they were
 UNNAMED = ("", "")
 
 
@@ -99,7 +100,7 @@ def system_text(words: Words, made: list[Made], given: str | None = None) -> str
     return f"{given}\n\n{shown}" if given else shown
 
 
-def _turns(words: Words, made: Made, plain: bool) -> list[tuple[str, str]]:
+def _turns(words: Words, made: Made, plain: bool, spoken: float = 0.0) -> list[tuple[str, str]]:
     ask = toolbox.by_name if words.chance(0.1) else toolbox.request
     text, arguments = ask(words, made)
     if words.chance(0.12):
@@ -107,7 +108,7 @@ def _turns(words: Words, made: Made, plain: bool) -> list[tuple[str, str]]:
         text += ("" if words.zh else " ") + words.rng.choice(REMINDERS[words.lang])
     turns = [(text, ToolCall(made.tool.name, arguments).text)]
     if plain:
-        content, answer = result(words, made)
+        content, answer = result(words, made, spoken)
         turns.append((f"Tool result ({made.tool.name}):\n{content}", answer))
     return turns
 
@@ -118,12 +119,13 @@ def calling(
     requests: int,
     results: float = 0.6,
     offered: list[Made] | None = None,
+    spoken: float = 0.0,
 ) -> Conversation:
     """Offers tools, drawn unless given, and makes requests that each need one of them."""
     made = offered or offer(words, count)
     turns: list[tuple[str, str]] = []
     for _ in range(requests):
-        turns += _turns(words, words.rng.choice(made), words.chance(results))
+        turns += _turns(words, words.rng.choice(made), words.chance(results), spoken)
     return Conversation(system_text(words, made), tuple(turns))
 
 
@@ -187,7 +189,7 @@ def chained(words: Words, count: int, near: float = 0.0) -> Conversation:
     else:
         said = (f"取消{owner}的{shown}。", f"Cancel {owner}'s {shown}.")
     names = [next(iter(m.tool.schema["properties"])) for m in (find, then)]
-    content, answer = result(words, then)
+    content, answer = result(words, then, SPOKEN if near else 0.0)
     content_1 = rng.choice(
         [str(number), json.dumps({"id": number}), json.dumps({"number": number})]
     )
@@ -224,7 +226,8 @@ def tooltalk(words: Words, length: int) -> Conversation:
     count = 1 if words.chance(0.2) else words.rng.randint(1, most)
     r = words.rng.random()
     if r < 0.55:
-        return calling(words, count, max(1, min(4, (length - 90 - 40 * count) // 60)))
+        requests = max(1, min(4, (length - 90 - 40 * count) // 60))
+        return calling(words, count, requests, spoken=SPOKEN)
     if r < 0.62 and length > 200:
         return several(words, count)
     if r < 0.84 and length > 200:
@@ -239,7 +242,7 @@ def drill(words: Words, length: int) -> Conversation:
     if count > 1 and words.chance(0.22):
         return many_at_once(words, count, max(1, min(6, (room - 25 * count) // 80)))
     requests = max(1, min(10, (room - 25 * count) // 40))
-    return calling(words, count, requests, 0.2, rivals(words, count))
+    return calling(words, count, requests, 0.2, rivals(words, count), SPOKEN)
 
 
 def call_of(text: str) -> dict[str, Any] | None:
