@@ -79,6 +79,32 @@ def sorted_top(
     return values, ids.gather(1, order)
 
 
+def top_of_row(
+    scores: torch.Tensor, count: int, maxima: torch.Tensor | None = None
+) -> tuple[torch.Tensor, list[int]]:
+    """What ``sorted_top`` finds for a single row, in any order, with fewer operations.
+
+    Args:
+        scores: ``[1, ids]``, on CPU.
+        count: How many.
+        maxima: Their ``stretch_maxima``, where they are known.
+
+    Returns:
+        Values, ``[count]``, and ids.
+    """
+    maxima = stretch_maxima(scores) if maxima is None else maxima
+    row = scores[0]
+    whole = row.shape[0] // _LENGTH
+    if maxima is None or 2 * count > whole:
+        values, ids = row.topk(count, sorted=False)
+        return values, ids.tolist()
+    stretches = maxima[0, :whole].topk(count, sorted=False).indices
+    inside = row[: whole * _LENGTH].view(whole, _LENGTH).index_select(0, stretches).view(-1)
+    values, places = torch.cat((inside, row[whole * _LENGTH :])).topk(count, sorted=False)
+    starts = [stretch * _LENGTH for stretch in stretches.tolist()] + [whole * _LENGTH]
+    return values, [starts[place // _LENGTH] + place % _LENGTH for place in places.tolist()]
+
+
 def _top(
     scores: torch.Tensor, count: int, maxima: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,8 +26,9 @@ from typing import Final
 
 import torch
 
-from aquila2_runtime.engine.likeliest import sorted_top
+from aquila2_runtime.engine.likeliest import sorted_top, top_of_row
 from aquila2_runtime.engine.sample_row import SampleRow
+from aquila2_runtime.engine.single_row import Limits, draw_one, in_order
 
 PREFILTER: Final = 1_024
 _SUM_BITS: Final = 62
@@ -194,6 +195,8 @@ def truncated(
         filters: Which filters the rows have.
     """
     width = scores.shape[1]
+    if len(scores) == 1 and count < width and scores.device.type == "cpu":
+        return _truncated_one(count, scores, settings, least, most, maxima)
     values, ids = sorted_top(scores, count, maxima)
     heat, noise, limits, top_p, min_p = settings.unbind(dim=1)
     kept = _weights(values, values[:, :1], heat, width)
@@ -220,6 +223,32 @@ def truncated(
     # Of ids equal to the last candidate some may be missing, so none of these may be kept.
     inside = values.masked_fill(kept == 0, float("inf")).amin(dim=-1) > values[:, -1]
     return chosen, inside if sure is None else inside & sure
+
+
+def _truncated_one(
+    count: int,
+    scores: torch.Tensor,
+    settings: torch.Tensor,
+    least: torch.Tensor,
+    most: torch.Tensor,
+    maxima: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What ``truncated`` does, for a single row."""
+    width = scores.shape[1]
+    values, ids = top_of_row(scores, count, maxima)
+    # Exponentials are torch's, so that they are those of the row in a batch.
+    weights: list[int] = _weights(values[None], values.max()[None], settings[:, 0], width)[
+        0
+    ].tolist()
+    scored: list[float] = values.tolist()
+    _, noise, limit, top_p, min_p = settings[0].tolist()
+    top_k = int(limit) if limit < width else None
+    limits = Limits(top_k, top_p, min_p, least.item(), most.item())
+    order = in_order(scored, ids)
+    place, sure = draw_one(
+        [scored[at] for at in order], [weights[at] for at in order], limits, noise
+    )
+    return torch.tensor([ids[order[place]]]), torch.tensor([sure])
 
 
 def _share(

@@ -6,20 +6,25 @@ step holds: what is missing is padding. A row is then the same number however a 
 chunks and however much of it the prefix cache holds.
 
 Where the processor multiplies bfloat16 and the weights are of that type, so are the queries, keys
-and values of prompts, as in other engines; sums and exponentials stay fp32.
+and values of prompts, as in other engines; sums and exponentials stay fp32. The kernel lays out
+bfloat16 keys and values anew in every call, so several tiles go in one where a trial shows that
+each is then the same as alone.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 
 # Rows of a tile. In fp32 what the kernel takes at once when it is given few; in bfloat16 twice as
-# many, for it lays out keys and values anew for every call, and one tile still costs no more.
+# many, for one tile costs no more.
 _FP32_ROWS: Final = 32
 _BF16_ROWS: Final = 64
+# Bfloat16 tiles of one call. With more, rows would multiply ever more of what they must not see.
+_JOINED: Final = 4
 
 
 class Tiles:
@@ -53,42 +58,89 @@ class Tiles:
         Returns:
             ``[count, heads, dim]``, in the tiles' type.
         """
-        rows = rows.to(self.dtype)
         count, heads, dim = rows.shape
-        size = self.size
-        first = context - count
-        grouped = heads != keys.shape[0]
+        size, first, after = self.size, context - count, self.padded(context)
+        at_once = size * self._joined(heads, keys.shape[0], dim)
+        start = first // size * size
+        ahead, behind = first - start, after - context
+        rows = rows.to(self.dtype)
+        if ahead or behind:
+            rows = F.pad(rows, (0, 0, 0, 0, ahead, behind))
+        queries = rows.transpose(0, 1)[None]
         pieces: list[torch.Tensor] = []
-        for start in range(first // size * size, context, size):
-            end = start + size
-            low, high = max(start, first), min(end, context)
-            own = rows[low - first : high - first]
-            if high - low < size:
-                padded = rows.new_zeros(size, heads, dim)
-                padded[low - start : high - start] = own
-                own = padded
+        for low in range(start, after, at_once):
+            high = min(low + at_once, after)
             mixed = F.scaled_dot_product_attention(
-                own.transpose(0, 1)[None],
-                keys[None, :, :end],
-                values[None, :, :end],
-                attn_mask=self._mask_of(start),
-                enable_gqa=grouped,
+                queries[:, :, low - start : high - start],
+                keys[None, :, :high],
+                values[None, :, :high],
+                attn_mask=self._mask_of(low, high),
+                enable_gqa=heads != keys.shape[0],
             )
-            pieces.append(mixed[0].transpose(0, 1)[low - start : high - start])
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            pieces.append(mixed[0].transpose(0, 1))
+        found = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return found.narrow(0, ahead, count)
 
     def padded(self, context: int) -> int:
         """How many tokens keys and values must have for so long a context."""
         return -(-context // self.size) * self.size
 
-    def _mask_of(self, start: int) -> torch.Tensor:
-        """What the rows of a tile see: all before it, and within it all up to themselves."""
-        before = self._mask.shape[1] - self.size
-        if start > before:
-            before = max(start, 2 * before)
+    def _joined(self, heads: int, kv_heads: int, dim: int) -> int:
+        """How many tiles go in one call."""
+        if self.dtype != torch.bfloat16:
+            return 1
+        alike = joins(heads, kv_heads, dim, torch.get_num_threads())
+        return _JOINED if alike else 1
+
+    def _mask_of(self, low: int, high: int) -> torch.Tensor:
+        """What rows see: all before the first of them, then all up to themselves."""
+        most = self.size * _JOINED
+        before = self._mask.shape[1] - most
+        if low > before:
+            before = max(low, 2 * before)
             self._mask = self._mask_behind(before)
-        return self._mask[:, before - start :]
+        return self._mask[: high - low, before - low : before - low + high]
 
     def _mask_behind(self, before: int) -> torch.Tensor:
-        shape = self.size, before + self.size
+        most = self.size * _JOINED
+        shape = most, before + most
         return torch.full(shape, float("-inf"), dtype=self.dtype).triu_(before + 1)
+
+
+@functools.cache
+def joins(heads: int, kv_heads: int, dim: int, threads: int) -> bool:
+    """Whether a bfloat16 tile is the same among others as alone, on this processor.
+
+    Args:
+        heads: Query heads.
+        kv_heads: Heads of keys and values.
+        dim: Size of a head.
+        threads: What torch computes with now; the kernel's ways depend on it.
+    """
+    del threads
+    tiles = Tiles(torch.bfloat16)
+    size, most = tiles.size, tiles.size * _JOINED
+    # Behind tokens of more than one of the kernel's blocks of 512, and at the beginning.
+    generator = torch.Generator().manual_seed(3)
+
+    def some(rows: int, count: int) -> torch.Tensor:
+        return torch.randn(1, count, rows, dim, generator=generator).bfloat16()
+
+    tokens = 576 + most
+    queries, keys, values = some(tokens, heads), some(tokens, kv_heads), some(tokens, kv_heads)
+
+    def mixed(low: int, high: int) -> torch.Tensor:
+        return F.scaled_dot_product_attention(
+            queries[:, :, low:high],
+            keys[:, :, :high],
+            values[:, :, :high],
+            attn_mask=tiles._mask_of(low, high),
+            enable_gqa=heads != kv_heads,
+        )
+
+    for start in (0, 576):
+        alone = [mixed(low, low + size) for low in range(start, start + most, size)]
+        for count in range(2, _JOINED + 1):
+            if not torch.equal(mixed(start, start + count * size), torch.cat(alone[:count], 2)):
+                return False
+    return True
