@@ -1,6 +1,7 @@
 """Whether a checkpoint's weight files are whole and of the right shapes. It reads no weight.
 
-Everything is judged from headers: the index, the safetensors headers, the pickles' tensor metadata. safetensors is taken where a directory has both formats.
+Everything is judged from headers: the index, the safetensors headers, what pickles say of their
+tensors. safetensors is taken where a directory has both formats.
 """
 
 from __future__ import annotations
