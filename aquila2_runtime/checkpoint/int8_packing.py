@@ -1,7 +1,7 @@
 """Int8 packing on CPU: a weight into the tensors that bitsandbytes keeps of it, bit for bit.
 
 bitsandbytes makes several copies of the whole weight on the way, the widest of four bytes a number.
-Here some rows at a time go through few operations: about twenty times as fast on one core.
+Here some rows at a time go through few operations: several times as fast on one core.
 """
 
 from __future__ import annotations
