@@ -13,8 +13,9 @@ The last three come from a plain forward pass over the loaded weights, one talk 
 keys and values ("kv8") only show in answers, so there they are blank.
 
 Every form takes two passes over all talks, told on stderr as they go on. ``--talks N`` bounds the
-time: on one core beside a busy one, a talk takes about two seconds over all forms, and the 300
-that are asked unless told otherwise ten minutes. Of 20 talks one answer is 5 %.
+time: a talk takes about two seconds of a core's time over all forms, and the 300 that are asked
+unless told otherwise some ten minutes, more where others use the core. Of 20 talks one answer is
+5 %.
 
 ``--by-part`` says where NF4 loses instead: the divergence when one kind of projection or one layer
 alone is packed, and when all are, by the number of weights that share a scale.
