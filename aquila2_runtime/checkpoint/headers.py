@@ -1,25 +1,19 @@
-"""Names, types and shapes of the tensors in one weight file, without their values.
+"""Headers: names, types and places of the tensors in a safetensors file. It reads no values.
 
-The safetensors reader is our own, for the format as its specification fixes it: eight bytes of
-length, a JSON header, then the tensors back to back without holes. Pickles are opened by torch's
-restricted unpickler only, and there is no other way in.
+The reader is our own, for the format as its specification fixes it: eight bytes of length, a JSON
+header, then the tensors back to back without holes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import struct
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from aquila2_runtime.checkpoint.strict_json import parse_json_object
 from aquila2_runtime.errors import WeightsError
-
-if TYPE_CHECKING:
-    import torch
 
 _MAX_HEADER: Final = 100_000_000  # the format's own limit
 _MAX_AXES: Final = 8
@@ -40,8 +34,6 @@ _TYPES: Final[dict[str, tuple[str, int]]] = {
     "U8": ("uint8", 1),
     "BOOL": ("bool", 1),
 }
-# The restricted unpickler's known holes are closed from this version on.
-_LEAST_TORCH: Final = (2, 10)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,14 +45,16 @@ class TensorInfo:
         dtype: Its type as torch names it ("bfloat16").
         shape: Its shape.
         num_bytes: Bytes of its values.
-        start: Where they begin in a safetensors file.
+        start: Where they begin in the file; None where torch alone can read it.
+        strides: How far apart they lie along each axis; None where they lie row by row.
     """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
-    start: int = 0
+    start: int | None = None
+    strides: tuple[int, ...] | None = None
 
 
 def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
@@ -89,9 +83,9 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
     tensors: dict[str, TensorInfo] = {}
     body = 8 + length
     for name, entry in header.items():
-        tensors[name] = info = _safetensors_entry(path, name, entry, body)
-        begin = info.start - body
-        spans.append((begin, begin + info.num_bytes, name))
+        tensors[name] = _safetensors_entry(path, name, entry, body)
+        begin, end = entry["data_offsets"]
+        spans.append((begin, end, name))
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:
@@ -127,80 +121,6 @@ def _counts(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in value
     )
-
-
-def read_bin_header(path: Path) -> dict[str, TensorInfo]:
-    """Read names, types and shapes of a ``.bin`` shard.
-
-    Raises:
-        WeightsError: As for :func:`open_bin`.
-    """
-    return {
-        name: TensorInfo(
-            path,
-            str(tensor.dtype).removeprefix("torch."),
-            tuple(tensor.shape),
-            tensor.numel() * tensor.element_size(),
-        )
-        for name, tensor in open_bin(path).items()
-    }
-
-
-def open_bin(path: Path) -> dict[str, torch.Tensor]:
-    """Open a ``.bin`` shard by torch's restricted unpickler, mapped into memory where it can be.
-
-    Returns:
-        Dense CPU tensors by name. Those of a mapped file are read when they are used.
-
-    Raises:
-        WeightsError: torch is too old to be safe, or the file is no plain dictionary of tensors.
-    """
-    import torch
-
-    check_torch_version(torch.__version__)
-    try:
-        # Files from before torch 1.6 are no archives and cannot be mapped.
-        mapped = zipfile.is_zipfile(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as problem:
-        # The unpickler's own text advises to switch the restriction off; it is not repeated.
-        failed = type(problem).__name__
-    else:
-        return _plain(path, state)
-    _fail(path, f"is damaged, or holds more than tensors, and was not opened ({failed})")
-
-
-def check_torch_version(version: str) -> None:
-    """Refuse versions of torch whose restricted unpickler is known to be unsafe.
-
-    Raises:
-        WeightsError: The version is below 2.10.
-    """
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    if numbers is None or (int(numbers[1]), int(numbers[2])) < _LEAST_TORCH:
-        raise WeightsError(
-            f".bin weights need torch 2.10 or newer to be read safely; this is {version}.",
-            parameter="torch",
-            value=version,
-            hint="Upgrade torch, or convert the weights to safetensors.",
-        )
-
-
-def _plain(path: Path, state: Any) -> dict[str, torch.Tensor]:
-    import torch
-
-    if not isinstance(state, dict):
-        _fail(path, f"holds {type(state).__name__}, not a dictionary of tensors")
-    for name, tensor in state.items():
-        if not isinstance(name, str):
-            _fail(path, f"has a name that is no text: {name!r:.60}")
-        if not isinstance(tensor, torch.Tensor):
-            _fail(path, f"holds {type(tensor).__name__} under {name:.100}, not a tensor")
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
-            _fail(path, f"tensor {name:.100} is not dense")
-        if tensor.device.type != "cpu":
-            _fail(path, f"tensor {name:.100} has no values")
-    return {name: tensor.detach() for name, tensor in state.items()}
 
 
 def _fail(path: Path, problem: str) -> NoReturn:

@@ -27,12 +27,8 @@ from aquila2_runtime.checkpoint.adapter_config import (
     projection_shapes,
     read_adapter_config,
 )
-from aquila2_runtime.checkpoint.headers import (
-    TensorInfo,
-    open_bin,
-    read_bin_header,
-    read_safetensors_header,
-)
+from aquila2_runtime.checkpoint.headers import TensorInfo
+from aquila2_runtime.checkpoint.stored import read_header, read_tensors
 from aquila2_runtime.errors import ConfigError, ModelNotFoundError, WeightsError
 
 if TYPE_CHECKING:
@@ -102,9 +98,7 @@ def check_adapter(
         )
     settings = read_adapter_config(path, config.num_layers)
     file = _weight_file(path, allow_pickle=allow_pickle)
-    headers = (
-        read_safetensors_header(file) if file.suffix == ".safetensors" else read_bin_header(file)
-    )
+    headers = read_header(file)
     pairs = _pairs(file, headers, settings, config)
     _check_complete(file, pairs, settings, config)
     num_values = sum(math.prod(info.shape) for info in headers.values())
@@ -120,18 +114,9 @@ def read_adapter(files: AdapterFiles) -> dict[Place, Pair]:
     Raises:
         WeightsError: The file changed since it was checked, or holds NaN or infinity.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from aquila2_runtime.checkpoint.watch import is_finite
 
-    if files.file.suffix == ".safetensors":
-        try:
-            tensors = load_file(files.file, device="cpu")
-        except (SafetensorError, OSError) as problem:
-            _fail(files.file, None, f"cannot be opened ({type(problem).__name__})")
-    else:
-        tensors = {name: tensor.clone() for name, tensor in open_bin(files.file).items()}
+    tensors = dict(read_tensors(files.file))
     read: dict[Place, Pair] = {}
     for place, names in files.pairs.items():
         for name in names:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
 
-from aquila2_runtime.checkpoint.headers import open_bin
-from aquila2_runtime.checkpoint.stored import StoredFile, StoredTensor
+from aquila2_runtime.checkpoint.stored import StoredTensor, open_tensors
 from aquila2_runtime.checkpoint.unpack import unpack
 from aquila2_runtime.errors import WeightsError
 
@@ -31,7 +29,7 @@ class Source:
 
     Args:
         name: Its name.
-        stored: Reads its values; or all of them, as a view of the mapped file.
+        stored: Reads its values; or all of them, of a file that torch read whole.
         watch: Told of what is read.
         update: A change to make to its values.
     """
@@ -48,13 +46,14 @@ class Source:
     @property
     def pieces(self) -> StoredTensor | None:
         """Gives some of its values at a time; None where only all can be had."""
-        if self._update is not None or isinstance(self._stored, torch.Tensor):
+        stored = self._stored
+        if self._update is not None or isinstance(stored, torch.Tensor) or not stored.by_rows:
             return None
-        return self._stored
+        return stored
 
     @property
     def owned(self) -> bool:
-        """Whether what it gives is no view of the mapped file."""
+        """Whether what it gives shares no memory with other tensors of the file."""
         return self._update is not None or not isinstance(self._stored, torch.Tensor)
 
     def get_dtype(self) -> str:
@@ -75,13 +74,11 @@ class Source:
         stored = self._stored
         if isinstance(stored, torch.Tensor):
             return stored
-        own = torch.empty(stored.shape, dtype=stored.dtype)
         try:
-            stored.read(own)
+            return stored.values()
         except WeightsError as error:
             # The loader wraps what it is told; this is what is wrong.
             raise self._watch.fail(error) from None
-        return own
 
     def read(self, pieces: StoredTensor, out: torch.Tensor, room: Room) -> None:
         """Read it in pieces, each of which is checked.
@@ -146,10 +143,9 @@ class PackedSource:
 
 
 class OwnSource:
-    """A tensor that no file's memory is behind any more.
+    """A tensor in memory of its own, read in pieces where it can be.
 
-    A view of the mapped file would change with the file, and the process is killed that looks at it
-    after the file became shorter. So what can be read in pieces is; the rest is copied.
+    What torch read whole may share memory with other tensors, and is copied.
 
     Args:
         source: Gives its values.
@@ -200,8 +196,7 @@ def open_sources(
         updates: Changes to make to tensors, by name, when they are read whole.
 
     Returns:
-        For each tensor what gives its values when indexed; of ``.bin`` files as a view of the
-        mapped file.
+        For each tensor what gives its values when indexed.
 
     Raises:
         WeightsError: A shard cannot be opened, or is not the one that was verified.
@@ -209,33 +204,16 @@ def open_sources(
     sources: dict[str, Source] = {}
     files.check_unchanged()
     for file in files.files:
-        names = [name for name, info in files.tensors.items() if info.file == file]
-        stored = _open(file, names, files)
+        infos = {name: info for name, info in files.tensors.items() if info.file == file}
+        stored = open_tensors(file, infos)
         sources |= {
-            name: Source(name, stored[name], watch, (updates or {}).get(name)) for name in names
+            name: Source(name, stored[name], watch, (updates or {}).get(name)) for name in infos
         }
     # Opened by name: what was opened is what was verified if neither moment saw another file.
     files.check_unchanged()
     if files.packing is not None:
         return _joined(sources, files.packing, watch, updates or {})
     return sources
-
-
-def _open(
-    file: Path, names: list[str], files: WeightFiles
-) -> Mapping[str, StoredTensor | torch.Tensor]:
-    """What gives a shard's tensors."""
-    if files.format == "bin":
-        return open_bin(file)
-    try:
-        opened = StoredFile(file)
-    except OSError as problem:
-        raise WeightsError(
-            f"{file.name} cannot be opened: {problem!s:.200}.",
-            parameter=file.name,
-            hint="Fetch the file again.",
-        ) from None
-    return {name: StoredTensor(opened, files.tensors[name]) for name in names}
 
 
 def _joined(

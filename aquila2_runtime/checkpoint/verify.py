@@ -1,7 +1,7 @@
 """Whether a checkpoint's weight files are whole and of the right shapes. It reads no weight.
 
-Everything is judged from headers: the index, the safetensors headers, the pickles' tensor metadata
-(mapped, not read). safetensors is taken where a directory has both formats.
+Everything is judged from headers: the index, the safetensors headers, what pickles say of their
+tensors. safetensors is taken where a directory has both formats.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from aquila2_runtime.checkpoint.expected import (
     expected_tensors,
     prequantized_projections,
 )
-from aquila2_runtime.checkpoint.headers import TensorInfo, read_bin_header, read_safetensors_header
+from aquila2_runtime.checkpoint.headers import TensorInfo
 from aquila2_runtime.checkpoint.quant_state import check_states
+from aquila2_runtime.checkpoint.stored import read_header
 from aquila2_runtime.checkpoint.strict_json import read_json_object
 from aquila2_runtime.errors import WeightsError
 
@@ -92,13 +93,12 @@ def verify_weights(path: Path, config: ModelConfig, *, allow_pickle: bool = True
     placed = _read_index(index) if index.exists() else None
     names = [f"{stem}.{kind}"] if placed is None else sorted(set(placed.values()))
     _check_files(path, names, kind, stem, indexed=placed is not None)
-    read = read_safetensors_header if kind == "safetensors" else read_bin_header
     stamps = {path / name: _stamp(path / name) for name in names}
     found: dict[str, TensorInfo] = {}
     ignored: list[str] = []
     expected = expected_tensors(config)
     for name in names:
-        for tensor, info in read(path / name).items():
+        for tensor, info in read_header(path / name).items():
             if tensor not in expected and _COMPUTED.fullmatch(tensor):
                 ignored.append(tensor)
                 continue

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
-from aquila2_runtime.checkpoint.headers import open_bin
+from aquila2_runtime.checkpoint.stored import read_tensors
 
 
 def not_finite(files: Iterable[Path]) -> list[str]:
@@ -20,15 +19,6 @@ def not_finite(files: Iterable[Path]) -> list[str]:
     return [
         f"{path.name}: {name}"
         for path in files
-        for name, tensor in _tensors(path)
+        for name, tensor in read_tensors(path)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
     ]
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt", device="cpu") as opened:
-            for name in opened.keys():  # noqa: SIM118 - not a mapping
-                yield name, opened.get_tensor(name)
-    else:
-        yield from open_bin(path).items()

@@ -280,7 +280,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_memory_stays_at_about_one_shard(tmp_path: Path, root: Path) -> None:
-    """Six shards of some 38 MB in 32 bits; the pages of a mapped shard count here as well."""
+    """Six shards of some 38 MB in 32 bits; the pages of a mapped shard would count here as well."""
     source = make_checkpoint(
         tmp_path / "source",
         layout="bin",

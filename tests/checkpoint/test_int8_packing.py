@@ -26,6 +26,16 @@ def test_extreme_rows_are_too() -> None:
     check(torch.stack([torch.zeros(128), torch.full((128,), 1e-6), half, half.flip(0) * 500]))
 
 
+@pytest.mark.parametrize("top", [2.0**-30, 2.0**-17, 2.0**-9, 2.0**-8, 2.0**-7, 1.0, 65_280.0])
+def test_bfloat16_rows_of_every_size_are_packed_as_from_float16(top: float) -> None:
+    """Down to numbers that float16 rounds or takes for zero."""
+    bits = torch.arange(0, 0x7F80, 3, dtype=torch.int16)
+    row = bits.view(torch.bfloat16)
+    row = torch.where(row <= top, row, 0)
+    row[0] = top
+    check(torch.stack([row, -row]))
+
+
 def check(weight: torch.Tensor) -> None:
     packed, scales, _ = bnb.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
     parts = PACKERS["int8"].pack("x.weight", weight)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aquila2_runtime.checkpoint.nf4_codes import encode
 from aquila2_runtime.checkpoint.packer import PACKERS
 from aquila2_runtime.checkpoint.prequantized import STATE
+from aquila2_runtime.checkpoint.room import Room
 
 bnb = pytest.importorskip("bitsandbytes").functional
 
@@ -45,6 +47,39 @@ def test_values_on_the_bounds_between_codes_are_too() -> None:
     bounds = (code[:-1] + code[1:]) / 2
     near = torch.cat([bounds, bounds.nextafter(torch.ones(15)), bounds.nextafter(-torch.ones(15))])
     check(torch.cat([near, torch.ones(19)])[None])
+
+
+def blocks(largest: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Blocks of bfloat16 with every one of some largest numbers, and every one of the others."""
+    others = torch.nn.functional.pad(others, (0, -len(others) % 63)).view(-1, 63)
+    rows = [torch.cat([top.expand(len(others), 1), others], dim=1) for top in largest]
+    found = torch.cat(rows)
+    return torch.where(found.abs() <= found[:, :1].abs(), found, 0)
+
+
+def test_every_bfloat16_number_beside_every_largest_one_gets_its_code() -> None:
+    """Of one power of two; the others differ by what is exact."""
+    bits = torch.arange(0x3C00, 0x4000, dtype=torch.int16)  # 2**-7 up to 2
+    numbers = bits.view(torch.bfloat16)
+    check(blocks(numbers[-128:], torch.cat([numbers, -numbers])))
+
+
+@pytest.mark.parametrize("power", [-133, -127, -126, -122, -121, -120, -60, 60, 125, 126, 127])
+def test_bfloat16_numbers_of_every_size_do(power: int) -> None:
+    largest = torch.tensor([1.0, 1.4, 1.99], dtype=torch.float64) * 2.0**power
+    others = torch.linspace(-2, 2, 630, dtype=torch.float64) * 2.0**power
+    some = blocks(largest.bfloat16(), torch.cat([others, others * 0.01, others * 0]).bfloat16())
+    check(torch.cat([some, torch.zeros_like(some[:2]), -torch.zeros_like(some[:2])]))
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_number_that_is_not_finite_makes_its_scale_so(dtype: torch.dtype, value: float) -> None:
+    weight = torch.ones(4, 64, dtype=dtype)
+    weight[2, 5] = value
+    scales = torch.empty(4)
+    encode(weight, scales, torch.empty(128, dtype=torch.uint8), Room())
+    assert torch.isfinite(scales).tolist() == [True, True, False, True]
 
 
 def check(weight: torch.Tensor) -> None:

@@ -102,13 +102,14 @@ from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.errors import WeightsError
 
-path, device = Path(sys.argv[1]), sys.argv[2]
+file, device = Path(sys.argv[1]), sys.argv[2]
+path = file.parent
 
 # Once it is verified and opened, before its tensors are read.
 plain = feed.open_sources
 def late(files, watch, **more):
     found = plain(files, watch, **more)
-    os.truncate(path / "model.safetensors", 9_000)
+    os.truncate(file, 9_000)
     return found
 
 feed.open_sources = late
@@ -120,19 +121,22 @@ except WeightsError as error:
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    ("name", "tied"),
+    [("model.safetensors", False), ("model.safetensors", True), ("pytorch_model.bin", False)],
+)
 def test_a_checkpoint_that_becomes_shorter_while_it_is_read_is_an_error_and_kills_nothing(
-    tmp_path: Path, device: str, tied: bool
+    tmp_path: Path, device: str, name: str, tied: bool
 ) -> None:
     """L3: whatever is mapped of such a file ends the process that looks at it (SIGBUS)."""
-    path = make_checkpoint(tmp_path / "model", layout="safetensors", dtype=torch.bfloat16,
-                           tie_word_embeddings=tied)  # fmt: skip
+    path = make_checkpoint(tmp_path / "model", layout=name.rpartition(".")[2],
+                           dtype=torch.bfloat16, tie_word_embeddings=tied)  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", SHORTER, str(path), device],
+        [sys.executable, "-c", SHORTER, str(path / name), device],
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, (done.returncode, done.stderr[-500:])
-    assert "model.safetensors became shorter while it was read" in done.stdout
+    assert f"{name} became shorter while it was read: it ends after 9000 bytes" in done.stdout
 
 
 @pytest.mark.parametrize("layout", ["safetensors", "bin"])

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aquila2_runtime.checkpoint.config import read_config
-from aquila2_runtime.checkpoint.headers import check_torch_version
+from aquila2_runtime.checkpoint.pickles import check_torch_version
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.errors import WeightsError
 from tests.fixtures_checkpoint import (

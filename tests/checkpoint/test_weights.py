@@ -306,7 +306,7 @@ def test_loaded_logits_are_those_of_llama_with_the_same_weights(tmp_path: Path) 
 def test_a_loaded_model_does_not_change_with_its_files(
     tmp_path: Path, layout: str, quantization: str | None
 ) -> None:
-    """Weights in the files' own type are mapped; a model that kept the mapping would follow it."""
+    """A model that kept a mapping of its files, or a view of one, would follow them."""
     if quantization is not None:
         pytest.importorskip("bitsandbytes")
     path = make_checkpoint(tmp_path, layout=layout, dtype=torch.bfloat16)
