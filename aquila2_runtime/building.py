@@ -252,6 +252,7 @@ def make_caches(config: ModelConfig, placement: Placement, blocks: int) -> list[
             head_dim=config.head_dim,
             dtype=placement.kv_dtype,
             device=stage.device,
+            columns=placement.kv_columns,
         )
         for stage in placement.stages
     ]

@@ -10,8 +10,6 @@ from aquila2_runtime.errors import InsufficientMemoryError
 from aquila2_runtime.placement import BLOCK_SIZE
 
 if TYPE_CHECKING:
-    import torch
-
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.placement import Placement
@@ -20,9 +18,9 @@ _CPU_CACHE_BYTES: Final = 512 * 2**20
 _CUDA_KEEP: Final = 0.97  # of the memory left after the weights; the allocator needs some play
 
 
-def kv_bytes_per_token(config: ModelConfig, kv_dtype: torch.dtype) -> int:
+def kv_bytes_per_token(config: ModelConfig, placement: Placement) -> int:
     """Bytes of one token's keys and values over all layers."""
-    return kv_token_bytes(config, kv_dtype.itemsize)
+    return kv_token_bytes(config, placement.kv_dtype.itemsize, columns=placement.kv_columns)
 
 
 def cache_blocks(
@@ -46,7 +44,7 @@ def cache_blocks(
     Raises:
         InsufficientMemoryError: Not even one request of full length fits.
     """
-    block = kv_bytes_per_token(config, placement.kv_dtype) * BLOCK_SIZE
+    block = kv_bytes_per_token(config, placement) * BLOCK_SIZE
     one = -(-max_model_len // BLOCK_SIZE)
     most = one * placement.max_num_seqs
     asked = options.kv_cache_bytes

@@ -67,7 +67,7 @@ class LoadOptions:
         speculation: "ngram" guesses next tokens from the request's own text and verifies several
             in one step: the same answers in fewer steps where they repeat their prompt. None: off.
         attention: "auto", or which implementation: "paged" (Triton, CUDA), "flash-attn" (the same
-            with the flash-attn package for prompts), "runs" (fp32 keys and values on CPU),
+            with the flash-attn package for prompts), "runs" (keys and values on CPU),
             "gathered" (plain torch, everywhere).
         cuda_graphs: Whether decoding steps are captured and replayed; None does so where it can.
         nf4_copy: With quantization="nf4", keep a 16-bit copy of the weights too, for prompts and

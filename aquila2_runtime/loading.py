@@ -106,5 +106,5 @@ def _check_agreement(options: LoadOptions, max_model_len: int, use: Use) -> None
 
 def cache_bytes(model: LoadedModel) -> int:
     """Memory of a model's keys and values."""
-    per_token = kv_bytes_per_token(model.config, model.placement.kv_dtype)
+    per_token = kv_bytes_per_token(model.config, model.placement)
     return (model.num_blocks + 1) * BLOCK_SIZE * per_token

@@ -14,7 +14,7 @@ from aquila2_runtime.checkpoint.memory import (
 )
 from aquila2_runtime.checkpoint.prequantized import settle_form
 from aquila2_runtime.engine.attention.select import choose_attention
-from aquila2_runtime.engine.linear import packing_of
+from aquila2_runtime.engine.linear import multiplies_bfloat16, packing_of
 from aquila2_runtime.engine.stages import Stage, stages_of
 from aquila2_runtime.engine.static_step import bucket_sizes
 from aquila2_runtime.errors import InvalidLoadOptionError
@@ -71,6 +71,11 @@ class Placement:
     attention: str
     cuda_graphs: bool
     reasons: dict[str, str]
+
+    @property
+    def kv_columns(self) -> bool:
+        """Whether keys are kept a second time, in columns (see ``engine.attention.columns``)."""
+        return self.attention == "runs" and self.kv_dtype == torch.bfloat16
 
     def on(self, device: torch.device, config: ModelConfig, reason: str) -> Placement:
         """The same on one of the candidates alone, and why."""
@@ -178,6 +183,7 @@ def estimate(
         # On CPU there are kernels for any number of rows.
         unpacks=placement.device.type == "cuda",
         adapters=adapters,
+        kv_columns=placement.kv_columns,
     )
 
 
@@ -269,6 +275,8 @@ def _kv_dtype(
 ) -> tuple[torch.dtype, str]:
     if options.kv_cache_dtype not in (None, "auto"):
         return _named(str(options.kv_cache_dtype)), "asked for"
+    if device.type == "cpu" and dtype == torch.bfloat16 and multiplies_bfloat16():
+        return dtype, "the weights' own; answers read keys from a copy in columns"
     if device.type == "cpu":
         return torch.float32, "on CPU attention runs in float32 without converting the cache"
     return dtype, "the weights' own"

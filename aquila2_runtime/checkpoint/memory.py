@@ -119,6 +119,7 @@ def estimate_memory(
     nf4_copy: bool = False,
     unpacks: bool = False,
     adapters: int = 0,
+    kv_columns: bool = False,
 ) -> MemoryEstimate:
     """Estimate the memory of a checkpoint before anything is allocated.
 
@@ -137,6 +138,7 @@ def estimate_memory(
         unpacks: Whether products of many rows unpack 4-bit weights: the widest projection is then
             there in ``dtype`` for a moment.
         adapters: Bytes of the LoRA adapters beside the weights.
+        kv_columns: Whether keys are kept a second time, in columns.
 
     Raises:
         InvalidLoadOptionError: An unknown type or quantization.
@@ -154,7 +156,7 @@ def estimate_memory(
     return MemoryEstimate(
         weights=_weight_bytes(config, item, quantization),
         weights_label=quantization or dtype,
-        kv_per_token=kv_token_bytes(config, kv_item),
+        kv_per_token=kv_token_bytes(config, kv_item, columns=kv_columns),
         kv_dtype=kv_dtype or dtype,
         kv_tokens=kv_tokens if kv_tokens is not None else length,
         workspace=step_tokens * step.wide
@@ -208,15 +210,16 @@ def _weight_bytes(config: ModelConfig, item: int, quantization: str | None) -> i
     return int(config.linear_parameters * packed[quantization]) + plain * item
 
 
-def kv_token_bytes(config: ModelConfig, item: int) -> int:
+def kv_token_bytes(config: ModelConfig, item: int, *, columns: bool = False) -> int:
     """Bytes of one token's keys and values over all layers.
 
     Args:
         config: The checkpoint.
         item: Bytes per number; 1 brings a scale of four bytes per head along.
+        columns: Whether keys are kept a second time, in columns of fp16.
     """
-    head = config.head_dim * item + (4 if item == 1 else 0)
-    return 2 * config.num_layers * config.num_kv_heads * head
+    head = 2 * config.head_dim * item + (8 if item == 1 else 0)
+    return config.num_layers * config.num_kv_heads * (head + 2 * config.head_dim * columns)
 
 
 def check_fits(

@@ -3,8 +3,8 @@
 A step of a small model is hundreds of operations of some microseconds each, and Python takes about
 as long to call one as the processor to compute it. The same operations written in TorchScript are
 run by torch's own interpreter, without Python between them and without its lock, so other threads
-go on meanwhile. They are those of ``Decoder``, ``Pointwise`` and ``Gathering``, one by one and in
-their order: the numbers are the same bits.
+go on meanwhile. They are those of ``Decoder``, ``Pointwise`` and of what
+attends with decoding rows, one by one and in their order: the numbers are the same bits.
 
 What it cannot do is left to these: prompts, shared prefixes, adapters, weights of other layouts.
 """
@@ -86,12 +86,26 @@ def attend(
     return torch.embedding_bag(values, places, starts, False, 0, False, scores, True)[0]
 
 
+def attend_columns(
+    scaled: Tensor, keys: Tensor, values: Tensor, lines: Tensor, line_starts: Tensor,
+    line_rows: Tensor, scores: Tensor, groups: List[Tensor], hidden: Tensor, places: Tensor,
+    starts: Tensor,
+) -> Tensor:
+    weights = scaled.index_select(0, line_rows).view(-1)
+    found = torch.embedding_bag(keys, lines, line_starts, False, 0, False, weights, True)[0]
+    scores.copy_(found.view(-1))
+    scores.masked_fill_(hidden, float("-inf"))
+    for group in groups:
+        torch.ops.aten._softmax(group, -1, False, out=group)
+    shares = scores.to(torch.bfloat16)
+    return torch.embedding_bag(values, places, starts, False, 0, False, shares, True)[0]
+
+
 def layers(
     hidden: Tensor, normed: Tensor, cos: Tensor, sin: Tensor, slots: Tensor,
     weights: List[List[Tensor]], caches: List[List[Tensor]], kinds: List[Tuple[bool, bool, int]],
-    shares: List[int],
-    products: Tensor, scores: Tensor, groups: List[Tensor], mask: Tensor, places: Tensor,
-    starts: Tensor, eps: Tensor, heads: int, kv_heads: int, dim: int, dtype: int,
+    shares: List[int], columns: bool, seen: List[Tensor], groups: List[Tensor],
+    eps: Tensor, heads: int, kv_heads: int, dim: int, dtype: int,
 ) -> Tensor:
     rows = hidden.size(0)
     # One memory and one set of views for all layers: making them takes as long as using them.
@@ -101,19 +115,31 @@ def layers(
     first, second = states.narrow(1, 0, heads + kv_heads).chunk(2, -1)
     query, stored = states.split_with_sizes([heads, 2 * kv_heads], 1)
     stored = stored.transpose(0, 1)
+    own = states.narrow(1, heads, kv_heads)
+    scaled = torch.empty([rows, heads, dim], dtype=torch.half)
+    scaled_lines, scale = scaled.view(-1, dim), torch.full([1], dim ** -0.5)
     crossed = torch.empty([rows, heads + kv_heads, dim // 2], dtype=torch.float)
     for layer, cache in zip(weights, caches):
         qkv, output, post_norm, gate_up, down, next_norm = layer
-        lines, keys, values = cache
+        lines = cache[0]
         project_(normed, qkv, kinds[0], projected)
         torch.mul(first, sin, out=crossed)
         first.mul_(cos).addcmul_(second, sin, value=-1)
         second.mul_(cos).add_(crossed)
-        lines.index_copy_(1, slots, stored)
-        queries.copy_(query)
-        mixed = attend(
-            query_lines, keys, values, products, scores, groups, mask, places, starts
-        )
+        lines.index_copy_(1, slots, stored.to(lines.dtype))
+        if columns:
+            cache[3][seen[7], :, seen[8]] = own.to(torch.half).view(rows, -1)
+            torch.mul(query, scale, out=scaled)
+            mixed = attend_columns(
+                scaled_lines, cache[1], cache[2], seen[0], seen[1], seen[2], seen[3], groups,
+                seen[4], seen[5], seen[6],
+            )
+        else:
+            queries.copy_(query)
+            mixed = attend(
+                query_lines, cache[1], cache[2], seen[0], seen[1], groups, seen[2], seen[3],
+                seen[4],
+            )
         hidden.add_(product(mixed.view(rows, -1).to(dtype), output, kinds[1]))
         inner = gate(product(norm(hidden, post_norm, eps, dtype), gate_up, kinds[2]), shares)
         hidden.add_(product(inner, down, kinds[3]))
@@ -175,11 +201,12 @@ class ScriptedStep:
         shares = even_shares(
             hidden.shape[0], self._config.intermediate_size, torch.get_num_threads()
         )
+        seen, groups = attention.seen(listing, plan.slots)
         found: torch.Tensor = self._layers(
             hidden, normed, *turns, plan.slots,
             self._weights, self._caches_of(attention), self._kinds, shares,
-            listing.products, listing.scores, listing.groups, listing.mask, listing.places,
-            listing.starts, self._eps, self._config.num_heads, self._config.num_kv_heads,
+            bool(attention.cache.columns), seen, groups,
+            self._eps, self._config.num_heads, self._config.num_kv_heads,
             self._config.head_dim, self._dtype,
         )  # fmt: skip
         return found
@@ -188,8 +215,8 @@ class ScriptedStep:
         """What ``layers`` takes of a cache, made once."""
         cache = attention.cache
         if self._caches is None or self._caches[0] is not cache:
-            lines = zip(cache.lines, *attention.flat(), strict=True)
-            self._caches = cache, [list(line) for line in lines]
+            each = zip(cache.lines, attention.stored(), strict=True)
+            self._caches = cache, [[lines, *others] for lines, others in each]
         return self._caches[1]
 
 

@@ -59,13 +59,15 @@ def test_the_released_sizes_give_the_published_figures(
 
 
 def test_a_context_is_brought_together_in_the_type_it_is_stored_in() -> None:
-    """On CPU that is fp32, whatever the weights are."""
+    """On CPU that may be fp32, whatever the weights are."""
     config = released(4_096, 11_008, 32, 32, None, 16_384)
     narrow = estimate_memory(config, dtype="bfloat16", kv_dtype="bfloat16")
     wide = estimate_memory(config, dtype="bfloat16", kv_dtype="float32")
     assert narrow.gathered == 2 * 4_096 * 2
     assert wide.gathered == 2 * 4_096 * 4
     assert wide.workspace - narrow.workspace == 16_384 * (wide.gathered - narrow.gathered)
+    columns = estimate_memory(config, dtype="bfloat16", kv_dtype="bfloat16", kv_columns=True)
+    assert 2 * columns.kv_per_token == 3 * narrow.kv_per_token
 
 
 def test_the_estimate_is_what_a_loaded_model_holds(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def _decoder(directory: Path, dtype: torch.dtype = torch.float32, **sizes: int) 
     return Decoder(load_weights(path, config, dtype=dtype, device=CPU), config, 640)
 
 
-def _cache(decoder: Decoder) -> PagedKVCache:
+def _cache(decoder: Decoder, *, columns: bool = False) -> PagedKVCache:
     config = decoder.config
     return filled_cache(
         kv_heads=config.num_kv_heads,
@@ -46,6 +46,7 @@ def _cache(decoder: Decoder) -> PagedKVCache:
         layers=config.num_layers,
         blocks=BLOCKS,
         size=SIZE,
+        columns=columns,
     )
 
 
@@ -101,6 +102,7 @@ class _Count:
         (torch.bfloat16, {"intermediate_size": 1_536}),
     ],
 )
+@pytest.mark.parametrize("columns", [False, True], ids=["fp32 cache", "columns"])
 @pytest.mark.parametrize("lengths", [[70], [1, 64, 65, 130, 31, 30], [20 + i for i in range(45)]])
 def test_its_numbers_are_those_of_a_step_run_from_python(
     tmp_path: Path,
@@ -109,11 +111,12 @@ def test_its_numbers_are_those_of_a_step_run_from_python(
     dtype: torch.dtype,
     sizes: dict[str, int],
     lengths: list[int],
+    columns: bool,
 ) -> None:
     if packing_of(dtype) is not None:
         pytest.skip(f"{packing_of(dtype)}")
     decoder, count = _decoder(tmp_path / "model", dtype, **sizes), _Count(monkeypatch)
-    caches = [_cache(decoder) for _ in range(2)]
+    caches = [_cache(decoder, columns=columns) for _ in range(2)]
     scripted, plain = (RunAttention(cache) for cache in caches)
     for step in range(3):
         plan = _plan([length + step for length in lengths])
@@ -124,7 +127,7 @@ def test_its_numbers_are_those_of_a_step_run_from_python(
         assert torch.equal(found, right), (step, threads)
     assert count.done == 3
     for mine, other in zip(
-        caches[0].keys + caches[0].values, caches[1].keys + caches[1].values, strict=True
+        caches[0].lines + caches[0].columns, caches[1].lines + caches[1].columns, strict=True
     ):
         assert torch.equal(mine, other)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aquila2_runtime.engine.attention import select
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.select import choose_attention, make_attention
 from aquila2_runtime.errors import InvalidLoadOptionError
@@ -27,6 +28,18 @@ def test_without_cuda_the_choice_says_so() -> None:
     assert "CUDA" in reason
     with pytest.raises(InvalidLoadOptionError, match="float32"):
         choose_attention("runs", **(HERE | {"kv_dtype": torch.int8}))
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_bfloat16_keys_are_read_in_place_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, multiplies: bool
+) -> None:
+    monkeypatch.setattr(select, "multiplies_bfloat16", lambda: multiplies)
+    both = HERE | {"dtype": torch.bfloat16, "kv_dtype": torch.bfloat16}
+    assert choose_attention("auto", **both)[0] == ("runs" if multiplies else "gathered")
+    # Of a float32 model they would be another rounding of what it computes.
+    mixed = HERE | {"dtype": torch.float32, "kv_dtype": torch.bfloat16}
+    assert choose_attention("auto", **mixed)[0] == "gathered"
 
 
 def test_the_reference_can_be_asked_for_anywhere() -> None:

@@ -90,8 +90,6 @@ def test_a_top_k_beyond_the_candidates_has_no_mass_yet() -> None:
 
 def test_the_draw_follows_the_weights() -> None:
     limits = Limits(None, 1.0, 0.3, 0.0, 0.0)
-    drawn = [
-        draw_one([3.0, 2.0, 1.0], [4, 2, 1], limits, (at + 0.5) / 600)[0] for at in range(600)
-    ]
+    drawn = [draw_one([3.0, 2.0, 1.0], [4, 2, 1], limits, (at + 0.5) / 600)[0] for at in range(600)]
     assert [drawn.count(place) for place in range(3)] == [400, 200, 0]
     assert math.isclose(sum(drawn) / 600, 1 / 3)

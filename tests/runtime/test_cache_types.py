@@ -14,6 +14,7 @@ from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 from aquila2_runtime.engine.decoder import Decoder
+from aquila2_runtime.engine.linear import multiplies_bfloat16
 from aquila2_runtime.errors import InvalidLoadOptionError
 
 SIZE = 16
@@ -71,6 +72,34 @@ def test_a_runtime_with_eight_bit_keys_answers_and_says_what_it_holds(
     with Aquila2Runtime.load(**own_demo, max_num_seqs=4) as runtime:
         wide = runtime.info.kv_cache_bytes / runtime.info.kv_cache_tokens
     assert per_token < 0.33 * wide
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="this processor multiplies no bfloat16")
+def test_a_bfloat16_model_keeps_16_bits_on_cpu_and_answers_as_with_32(
+    own_demo: dict[str, str],
+) -> None:
+    """Greedy probabilities of an answer move by less than its rounding elsewhere."""
+    question = [
+        Message("user", "The museum opens at 9. The guide is Ann Reed.\n\nWho is the guide?")
+    ]
+    params = SamplingParams(temperature=0.0, max_tokens=12, logprobs=0)
+    found = {}
+    for kv_dtype in (None, "float32"):
+        options = {"dtype": "bfloat16", "kv_cache_dtype": kv_dtype, "max_num_seqs": 4}
+        with Aquila2Runtime.load(**own_demo, **options) as runtime:
+            info = runtime.info
+            assert info.kv_cache_dtype == (kv_dtype or "bfloat16")
+            output = runtime.chat(question, params)
+            # Keys twice and values once, of two bytes; or both of four; and a block for padding.
+            held = info.kv_cache_bytes / (info.kv_cache_tokens + 16)
+            assert held == 6 * 256 * (6 if kv_dtype is None else 8)
+            found[kv_dtype] = output
+    narrow, wide = found[None], found["float32"]
+    assert narrow.token_ids == wide.token_ids
+    assert narrow.logprobs is not None
+    assert wide.logprobs is not None
+    for one, other in zip(narrow.logprobs, wide.logprobs, strict=True):
+        assert abs(one.logprob - other.logprob) < 0.05
 
 
 def test_options_for_other_machines_are_refused_here(own_demo: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Owns the mean of checkpoints of one shape; it does not know how they were trained.
 
-Weights before and after a run that began from them, or of runs that began from the same ones, lie in
-one valley: their mean often keeps what each of them knows (Wortsman et al., 2022, arXiv:2203.05482).
+Weights before and after a run that began from them, or of runs that began from the same ones, lie
+in one valley: their mean often keeps what each knows (Wortsman et al., 2022, arXiv:2203.05482).
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ class Attention(abc.ABC):
     name: ClassVar[str]
     # Whether decoding rows are read by ``plan.decode_lengths``, so that no mask need be made.
     reads_lengths: ClassVar[bool] = False
-    # Whether shared prefixes are read once (``plan.shared``); without it plans have none.
-    cascades: ClassVar[bool] = False
     # Tokens that reading a prefix once must save to be worth the merge.
     least_saved: ClassVar[int] = MIN_SAVED_TOKENS
 
+    # Whether shared prefixes are read once (``plan.shared``); without it plans have none.
+    cascades: bool = False
     # Rows of a prompt that are computed together, from positions that are multiples of it.
     tile: int = 1
 

@@ -6,6 +6,9 @@ contiguous ``[kv_heads * rows, tokens, head_dim]`` batch of a matrix product; an
 part of a block is one stretch of memory (4 KiB at 16 tokens of 128 numbers in 16 bits), which is
 what a program of the CUDA decode kernel reads.
 
+For decoding rows on CPU, 16-bit keys are kept a second time, in columns: ``[places / COLUMNS,
+kv_heads * head_dim, COLUMNS]``, the places of a head in a line counted through (see ``columns``).
+
 Stored as int8, every token and head has its own scale, its largest magnitude over 127: rounding is
 then off by 0.4 % of that magnitude at most, on every device, whatever the other tokens hold.
 """
@@ -19,6 +22,9 @@ import torch
 # One fp32 scale per token and head.
 SCALE_BYTES: Final = 4
 _LARGEST: Final = 127.0
+# Places side by side in the second layout of keys: as many fp16 numbers as a line of the
+# processor's cache holds.
+COLUMNS: Final = 32
 
 
 class PagedKVCache:
@@ -30,11 +36,13 @@ class PagedKVCache:
         block_size: Tokens per block.
         num_kv_heads: Key/value heads.
         head_dim: Numbers per head.
-        dtype: Stored type; fp32 on CPU saves a conversion of the whole cache per step there.
+        dtype: Stored type; on CPU fp32, or bfloat16 with ``columns``: others are converted there.
             int8 halves what 16 bits take.
         device: Where it lives.
+        columns: Whether keys are kept in columns as well.
 
     Attributes:
+        columns: Every layer's keys in columns, fp16; empty unless asked for.
         key_lines: The keys with their places in a line, views. ``[kv_heads, places, head_dim]``.
         value_lines: The same of values.
         lines: The heads' keys, then their values. ``[2 * kv_heads, places, head_dim]``.
@@ -52,6 +60,7 @@ class PagedKVCache:
         head_dim: int,
         dtype: torch.dtype,
         device: torch.device,
+        columns: bool = False,
     ) -> None:
         self.block_size = block_size
         self.dtype = dtype
@@ -69,6 +78,9 @@ class PagedKVCache:
         self.key_lines = [keys.flatten(1, 2) for keys in self.keys]
         self.value_lines = [values.flatten(1, 2) for values in self.values]
         self.lines = [pair.flatten(2, 3).flatten(0, 1) for pair in both]
+        length = -(-(num_blocks + 1) * block_size // COLUMNS)
+        wide = (length, num_kv_heads * head_dim, COLUMNS)
+        self.columns = make(wide, torch.float16) if columns else []
         scaled = dtype == torch.int8
         self.key_scales = make(places, torch.float32) if scaled else []
         self.value_scales = make(places, torch.float32) if scaled else []
@@ -76,7 +88,7 @@ class PagedKVCache:
     @property
     def token_bytes(self) -> int:
         """Memory of one token's keys and values over all layers."""
-        parts = (self.keys, self.values, self.key_scales, self.value_scales)
+        parts = (self.keys, self.values, self.columns, self.key_scales, self.value_scales)
         tensors = [tensor for part in parts for tensor in part]
         places: int = self.keys[0].shape[1] * self.block_size
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // places
@@ -102,6 +114,9 @@ class PagedKVCache:
             value, value_scale = quantize(value)
             _put(self.key_scales[layer].flatten(1), slots, key_scale)
             _put(self.value_scales[layer].flatten(1), slots, value_scale)
+        if self.columns:
+            places = slots // COLUMNS, slice(None), slots % COLUMNS
+            self.columns[layer][places] = key.flatten(1).half()
         _put(self.key_lines[layer], slots, key)
         _put(self.value_lines[layer], slots, value)
 

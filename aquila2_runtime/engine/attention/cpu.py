@@ -1,4 +1,4 @@
-"""RunAttention: attention on CPU that reads fp32 keys and values where they lie, without copies.
+"""RunAttention: attention on CPU that reads keys and values where they lie, without copies.
 
 Decoding rows are computed together, over the places their tokens lie in. Chunks of prompts are
 computed one by one, in tiles: a request's tokens lie in a few runs of consecutive places (the block
@@ -10,17 +10,51 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.cascade import add_shared
+from aquila2_runtime.engine.attention.columns import ColumnGathering, ColumnListing
 from aquila2_runtime.engine.attention.gathering import Gathering, Listing
 from aquila2_runtime.engine.attention.plan import AttentionPlan
 from aquila2_runtime.engine.attention.runs import Run, runs_of
 from aquila2_runtime.engine.attention.tiles import Tiles
+
+AnyListing = Listing | ColumnListing
+
+
+class _Rows(Protocol):
+    """What attends with decoding rows; its listings are its own."""
+
+    def list_rows(self, heads: int, blocks: torch.Tensor, lengths: torch.Tensor) -> Any:
+        """List what rows see."""
+
+    def next_token(
+        self,
+        listing: Any,
+        blocks: torch.Tensor,
+        lengths: torch.Tensor,
+        slots: torch.Tensor,
+        *,
+        follows: bool = False,
+    ) -> Any:
+        """The listing of the step after, or None."""
+
+    def attend(
+        self, layer: int, query: torch.Tensor, listing: Any, *, sums: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend over what is listed."""
+
+    def seen(
+        self, listing: Any, slots: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """What ``ScriptedStep`` takes of a listing."""
+
+    def stored(self) -> Sequence[Sequence[torch.Tensor]]:
+        """What ``ScriptedStep`` takes of every layer's keys and values."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,25 +71,27 @@ class RunAttention(Attention):
     """Reads keys and values in place.
 
     Args:
-        cache: The keys and values, fp32 on CPU.
-        prompts: What prompts are multiplied in: fp32 or bfloat16 (see ``Tiles``). Decoding rows are
-            fp32 either way: they take the time of reading their keys and values as these are.
+        cache: The keys and values: fp32, or bfloat16 with keys in columns as well.
+        prompts: What prompts are multiplied in: fp32 or bfloat16 (see ``Tiles``). Decoding rows
+            read what is stored: that takes all of their time.
     """
 
     name: ClassVar[str] = "runs"
     reads_lengths: ClassVar[bool] = True
-    cascades: ClassVar[bool] = True
     # A prefix that one row has read is in the processor's cache for the next: below this, reading
     # it once for all gains nothing.
     least_saved: ClassVar[int] = 8_192
 
     def __init__(self, cache: PagedKVCache, prompts: torch.dtype = torch.float32) -> None:
         super().__init__(cache)
-        self._gathering, self._tiles = Gathering(cache), Tiles(prompts)
+        self._rows: _Rows = ColumnGathering(cache) if cache.columns else Gathering(cache)
+        # Over columns, reading a prefix once for all has not been seen to gain anything.
+        self.cascades = not cache.columns
+        self._tiles = Tiles(prompts)
         self.tile = self._tiles.size
         self._plan: AttentionPlan | None = None
         self._chunks: list[_Chunk] = []
-        self._listing: Listing | None = None
+        self._listing: AnyListing | None = None
 
     def attend(
         self,
@@ -81,7 +117,7 @@ class RunAttention(Attention):
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
         return mixed.to(query.dtype)
 
-    def rows_alone(self, plan: AttentionPlan, heads: int) -> Listing | None:
+    def rows_alone(self, plan: AttentionPlan, heads: int) -> AnyListing | None:
         """What a step's rows see, if they are decoding rows that share no prefix; or None."""
         if plan.prefills or plan.shared:
             return None
@@ -89,9 +125,15 @@ class RunAttention(Attention):
             self._prepare(plan, heads)
         return self._listing
 
-    def flat(self) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-        """Every layer's keys, a column for each place of all heads, and values, a row for each."""
-        return self._gathering.keys, self._gathering.values
+    def seen(
+        self, listing: AnyListing, slots: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """What ``ScriptedStep`` takes of a listing."""
+        return self._rows.seen(listing, slots)
+
+    def stored(self) -> Sequence[Sequence[torch.Tensor]]:
+        """What ``ScriptedStep`` takes of every layer's keys and values."""
+        return self._rows.stored()
 
     def _prepare(self, plan: AttentionPlan, heads: int) -> None:
         """What is the same for every layer of a step."""
@@ -108,21 +150,22 @@ class RunAttention(Attention):
         ]
         self._plan = plan
 
-    def _list_rows(self, plan: AttentionPlan, heads: int) -> Listing | None:
+    def _list_rows(self, plan: AttentionPlan, heads: int) -> AnyListing | None:
         if plan.decode_blocks is None or plan.decode_lengths is None:
             return None
         seen = plan.decode_blocks, plan.decode_lengths
-        following: Listing | None = None
+        following: AnyListing | None = None
         if self._listing is not None:
             slots = plan.slots[: plan.num_decode]
             follows = self._plan is not None and 0 < plan.follows == self._plan.number
-            following = self._gathering.next_token(self._listing, *seen, slots, follows=follows)
-        return following or self._gathering.list_rows(heads, *seen)
+            following = self._rows.next_token(self._listing, *seen, slots, follows=follows)
+        found: AnyListing = following or self._rows.list_rows(heads, *seen)
+        return found
 
     def _decoded(
-        self, layer: int, query: torch.Tensor, listing: Listing, plan: AttentionPlan
+        self, layer: int, query: torch.Tensor, listing: AnyListing, plan: AttentionPlan
     ) -> torch.Tensor:
-        mixed, sums = self._gathering.attend(layer, query, listing, sums=bool(plan.shared))
+        mixed, sums = self._rows.attend(layer, query, listing, sums=bool(plan.shared))
         if sums is None:
             return mixed
         return add_shared(query, mixed, sums, self.cache, layer, plan.shared)

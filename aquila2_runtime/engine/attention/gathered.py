@@ -20,7 +20,7 @@ class GatheredAttention(Attention):
     """Gathers each request's blocks, then multiplies."""
 
     name: ClassVar[str] = "gathered"
-    cascades: ClassVar[bool] = True
+    cascades = True
 
     def attend(
         self,

@@ -80,10 +80,6 @@ class Gathering:
     Args:
         cache: The keys and values, fp32 on CPU.
 
-    Attributes:
-        keys: Every layer's keys, a column for each place of all heads. ``[dim, places]``.
-        values: Every layer's values, a row for each. ``[places, dim]``.
-
     Raises:
         RuntimeError: This torch cannot (see ``obstacle``).
     """
@@ -98,9 +94,9 @@ class Gathering:
         self._first_places = torch.empty(0, 1, dtype=torch.int32)
         self._places = num_blocks * self._size
         self._within = torch.arange(self._size, dtype=torch.int32)
-        # Views, made once: all heads' places in a line.
-        self.keys = [keys.view(-1, dim).t() for keys in cache.key_lines]
-        self.values = [values.view(-1, dim) for values in cache.value_lines]
+        # Views, made once: all heads' places in a line, a column of keys and a row of values each.
+        self._keys = [keys.view(-1, dim).t() for keys in cache.key_lines]
+        self._values = [values.view(-1, dim) for values in cache.value_lines]
 
     def list_rows(self, heads: int, blocks: torch.Tensor, lengths: torch.Tensor) -> Listing:
         """List what the decoding rows of a step see.
@@ -139,7 +135,7 @@ class Gathering:
             _mask(starts, ends),
             products,
             products.values(),
-            _groups(products.values(), heads, widths),
+            grouped_lines(products.values(), heads, widths),
         )
 
     def _lines(self, blocks: torch.Tensor, lengths: torch.Tensor, width: int) -> torch.Tensor:
@@ -177,7 +173,7 @@ class Gathering:
         if not listing.room:
             return None
         if not follows and not (
-            torch.equal(listing.lengths + 1, lengths) and _goes_on(listing.blocks, blocks)
+            torch.equal(listing.lengths + 1, lengths) and goes_on(listing.blocks, blocks)
         ):
             return None
         new = torch.add(slots[:, None], self._first_places.view(1, -1))
@@ -204,7 +200,7 @@ class Gathering:
         dim, products, scores = query.shape[-1], listing.products, listing.scores
         # What an entry held is of its own row: were it not finite, the row would be lost anyway.
         torch.sparse.sampled_addmm(
-            products, query.reshape(-1, dim), self.keys[layer],
+            products, query.reshape(-1, dim), self._keys[layer],
             beta=0.0, alpha=dim**-0.5, out=products,
         )  # fmt: skip
         scores.add_(listing.mask)
@@ -219,12 +215,24 @@ class Gathering:
             logs = (torch.cat(peaks) - shares.log()).view(query.shape[:2])
         # What F.embedding_bag calls once it has looked at its arguments.
         mixed = torch.embedding_bag(
-            self.values[layer], listing.places, listing.starts, False, 0, False, scores, True
+            self._values[layer], listing.places, listing.starts, False, 0, False, scores, True
         )[0]
         return mixed.view(query.shape), logs
 
+    def seen(
+        self, listing: Listing, _slots: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """What ``ScriptedStep`` takes of a listing: tensors, and the groups of scores."""
+        return [
+            listing.products, listing.scores, listing.mask, listing.places, listing.starts,
+        ], listing.groups  # fmt: skip
 
-def _goes_on(before: torch.Tensor, now: torch.Tensor) -> bool:
+    def stored(self) -> Sequence[Sequence[torch.Tensor]]:
+        """What ``ScriptedStep`` takes of every layer: keys and values as they are read."""
+        return list(zip(self._keys, self._values, strict=True))
+
+
+def goes_on(before: torch.Tensor, now: torch.Tensor) -> bool:
     """Whether tables are those of the step before, with or without a block more."""
     if torch.equal(before, now):
         return True
@@ -242,7 +250,7 @@ def _mask(starts: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     return mask.index_fill_(0, hidden[hidden < starts[1:, None]], _HIDDEN)
 
 
-def _groups(scores: torch.Tensor, heads: int, widths: Sequence[int]) -> list[torch.Tensor]:
+def grouped_lines(scores: torch.Tensor, heads: int, widths: Sequence[int]) -> list[torch.Tensor]:
     """Views of the scores, a line per row and head; neighbours of one width in one view."""
     found: list[torch.Tensor] = []
     at = 0

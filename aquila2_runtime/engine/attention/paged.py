@@ -31,7 +31,7 @@ class PagedAttention(Attention):
 
     name: ClassVar[str] = "paged"
     reads_lengths: ClassVar[bool] = True
-    cascades: ClassVar[bool] = True
+    cascades = True
 
     def __init__(self, cache: PagedKVCache, varlen: Varlen) -> None:
         super().__init__(cache)

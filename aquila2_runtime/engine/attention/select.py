@@ -50,8 +50,14 @@ def choose_attention(
     """
     if asked == "gathered":
         return asked, "asked for"
-    on_cpu = device.type == "cpu" and kv_dtype == torch.float32
-    hindered = gathering.obstacle() if on_cpu else "it reads float32 keys and values on CPU"
+    columns = kv_dtype == dtype == torch.bfloat16 and multiplies_bfloat16()
+    on_cpu = device.type == "cpu" and (kv_dtype == torch.float32 or columns)
+    hindered: str | None = (
+        "it reads keys and values on CPU, float32 ones or, of a bfloat16 model on a processor that "
+        "multiplies it, bfloat16 ones"
+    )
+    if on_cpu:
+        hindered = None if columns else gathering.obstacle()
     if asked == "runs":
         if hindered is None:
             return asked, "asked for"
@@ -62,7 +68,7 @@ def choose_attention(
             hint='Leave it at "auto".',
         )
     if asked == "auto" and on_cpu:
-        in_place = "fp32 keys and values on CPU are read in place"
+        in_place = "keys and values on CPU are read in place"
         return ("runs", in_place) if hindered is None else ("gathered", hindered)
     obstacle = _paged_obstacle(device, dtype, kv_dtype, head_dim)
     prompts = _flash_obstacle(device, dtype)
