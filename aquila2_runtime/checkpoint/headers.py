@@ -68,17 +68,17 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
         with path.open("rb") as file:
             prefix = file.read(8)
             if len(prefix) < struct.calcsize("<Q"):
-                _fail(path, f"has {size} bytes, too few for a header")
+                refuse_file(path, f"has {size} bytes, too few for a header")
             (length,) = struct.unpack("<Q", prefix)
             if length > min(_MAX_HEADER, size - 8):
-                _fail(path, f"states a header of {length} bytes; the file has {size}")
+                refuse_file(path, f"states a header of {length} bytes; the file has {size}")
             data = file.read(length)
     except OSError as problem:
-        _fail(path, f"cannot be read ({type(problem).__name__})")
+        refuse_file(path, f"cannot be read ({type(problem).__name__})")
     header = parse_json_object(data, name=f"the header of {path.name}", error=WeightsError)
     notes = header.pop("__metadata__", None) or {}
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
-        _fail(path, "has __metadata__ that is no mapping of texts to texts")
+        refuse_file(path, "has __metadata__ that is no mapping of texts to texts")
     spans: list[tuple[int, int, str]] = []
     tensors: dict[str, TensorInfo] = {}
     body = 8 + length
@@ -90,30 +90,30 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
     for begin, end, name in sorted(spans):
         if begin != at:
             what = "overlaps another" if begin < at else "leaves a hole before it"
-            _fail(path, f"tensor {name:.100} {what} (bytes {begin} to {end})")
+            refuse_file(path, f"tensor {name:.100} {what} (bytes {begin} to {end})")
         at = end
     held = size - 8 - length
     if at != held:
         what = "truncated" if at > held else "too long"
-        _fail(path, f"is {what}: its tensors take {at} bytes, {held} follow the header")
+        refuse_file(path, f"is {what}: its tensors take {at} bytes, {held} follow the header")
     return tensors
 
 
 def _safetensors_entry(path: Path, name: str, entry: Any, body: int) -> TensorInfo:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        _fail(path, f"tensor {name:.100} is not described by dtype, shape and data_offsets")
+        refuse_file(path, f"tensor {name:.100} is not described by dtype, shape and data_offsets")
     kind = _TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if kind is None:
-        _fail(path, f"tensor {name:.100} has the unknown type {entry['dtype']!r:.40}")
+        refuse_file(path, f"tensor {name:.100} has the unknown type {entry['dtype']!r:.40}")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _counts(shape) or len(shape) > _MAX_AXES:
-        _fail(path, f"tensor {name:.100} has the shape {shape!r:.100}")
+        refuse_file(path, f"tensor {name:.100} has the shape {shape!r:.100}")
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        _fail(path, f"tensor {name:.100} has the offsets {offsets!r:.100}")
+        refuse_file(path, f"tensor {name:.100} has the offsets {offsets!r:.100}")
     needed = math.prod(shape) * kind[1]
     if offsets[1] - offsets[0] != needed:
         held = offsets[1] - offsets[0]
-        _fail(path, f"tensor {name:.100} needs {needed} bytes and has {held}")
+        refuse_file(path, f"tensor {name:.100} needs {needed} bytes and has {held}")
     return TensorInfo(path, kind[0], tuple(shape), needed, body + offsets[0])
 
 
@@ -123,7 +123,8 @@ def _counts(value: Any) -> bool:
     )
 
 
-def _fail(path: Path, problem: str) -> NoReturn:
+def refuse_file(path: Path, problem: str) -> NoReturn:
+    """Raise the ``WeightsError`` of a weight file that is not what it should be."""
     raise WeightsError(
         f"{path.name} {problem}.",
         parameter=path.name,

@@ -13,9 +13,9 @@ import struct
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from aquila2_runtime.checkpoint.headers import TensorInfo
+from aquila2_runtime.checkpoint.headers import TensorInfo, refuse_file
 from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -79,23 +79,23 @@ def _load(path: Path, *, mapped: bool) -> dict[str, torch.Tensor]:
         failed = type(problem).__name__
     else:
         return _plain(path, state)
-    _fail(path, f"is damaged, or holds more than tensors, and was not opened ({failed})")
+    refuse_file(path, f"is damaged, or holds more than tensors, and was not opened ({failed})")
 
 
 def _plain(path: Path, state: Any) -> dict[str, torch.Tensor]:
     import torch
 
     if not isinstance(state, dict):
-        _fail(path, f"holds {type(state).__name__}, not a dictionary of tensors")
+        refuse_file(path, f"holds {type(state).__name__}, not a dictionary of tensors")
     for name, tensor in state.items():
         if not isinstance(name, str):
-            _fail(path, f"has a name that is no text: {name!r:.60}")
+            refuse_file(path, f"has a name that is no text: {name!r:.60}")
         if not isinstance(tensor, torch.Tensor):
-            _fail(path, f"holds {type(tensor).__name__} under {name:.100}, not a tensor")
+            refuse_file(path, f"holds {type(tensor).__name__} under {name:.100}, not a tensor")
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
-            _fail(path, f"tensor {name:.100} is not dense")
+            refuse_file(path, f"tensor {name:.100} is not dense")
         if tensor.device.type != "cpu":
-            _fail(path, f"tensor {name:.100} has no values")
+            refuse_file(path, f"tensor {name:.100} has no values")
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
@@ -124,7 +124,7 @@ def _spans(path: Path) -> list[tuple[int, int]] | None:
     except (OSError, zipfile.BadZipFile, struct.error, RuntimeError, ValueError) as problem:
         failed = f"is damaged: its directory cannot be read ({type(problem).__name__})"
     if failed:
-        _fail(path, failed)
+        refuse_file(path, failed)
     return sorted(spans)
 
 
@@ -181,13 +181,4 @@ def _info(path: Path, tensor: torch.Tensor, begins: dict[int, int]) -> TensorInf
         tensor.numel() * item,
         None if begin is None else begin + int(tensor.storage_offset()) * item,
         None if tensor.is_contiguous() else tuple(tensor.stride()),
-    )
-
-
-def _fail(path: Path, problem: str) -> NoReturn:
-    raise WeightsError(
-        f"{path.name} {problem}.",
-        parameter=path.name,
-        value=str(path),
-        hint="Fetch the file again; it may be damaged.",
     )

@@ -3,8 +3,8 @@
 A step of a small model is hundreds of operations of some microseconds each, and Python takes about
 as long to call one as the processor to compute it. The same operations written in TorchScript are
 run by torch's own interpreter, without Python between them and without its lock, so other threads
-go on meanwhile. They are those of ``Decoder``, ``Pointwise`` and of what
-attends with decoding rows, one by one and in their order: the numbers are the same bits.
+go on meanwhile. They are those of ``Decoder``, ``Pointwise`` and of what attends with decoding
+rows, one by one and in their order: the numbers are the same bits.
 
 What it cannot do is left to these: prompts, shared prefixes, adapters, weights of other layouts.
 """

@@ -50,14 +50,7 @@ def choose_attention(
     """
     if asked == "gathered":
         return asked, "asked for"
-    columns = kv_dtype == dtype == torch.bfloat16 and multiplies_bfloat16()
-    on_cpu = device.type == "cpu" and (kv_dtype == torch.float32 or columns)
-    hindered: str | None = (
-        "it reads keys and values on CPU, float32 ones or, of a bfloat16 model on a processor that "
-        "multiplies it, bfloat16 ones"
-    )
-    if on_cpu:
-        hindered = None if columns else gathering.obstacle()
+    on_cpu, hindered = _in_place(device, dtype, kv_dtype)
     if asked == "runs":
         if hindered is None:
             return asked, "asked for"
@@ -88,6 +81,22 @@ def choose_attention(
     if prompts is not None:
         return "paged", f"blocks are read in place; prompts by torch's attention: {prompts}"
     return "paged", "blocks are read in place; prompts by torch's FlashAttention-2"
+
+
+def _in_place(
+    device: torch.device, dtype: torch.dtype, kv_dtype: torch.dtype
+) -> tuple[bool, str | None]:
+    """Whether keys and values are of a kind that CPUs read in place, and what hinders it.
+
+    Those of bfloat16 are read from columns, which needs no sampled products.
+    """
+    columns = kv_dtype == dtype == torch.bfloat16 and multiplies_bfloat16()
+    if device.type != "cpu" or not (kv_dtype == torch.float32 or columns):
+        return False, (
+            "it reads keys and values on CPU, float32 ones or, of a bfloat16 model on a processor "
+            "that multiplies it, bfloat16 ones"
+        )
+    return True, None if columns else gathering.obstacle()
 
 
 def make_attention(name: str, cache: PagedKVCache, dtype: torch.dtype) -> Attention:
