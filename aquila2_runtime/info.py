@@ -30,8 +30,8 @@ class RuntimeInfo:
         weight_bytes: Memory of the weights.
         max_num_seqs: Most requests computed at once.
         max_step_tokens: Most tokens computed in one step; longer prompts are read in chunks.
-        max_prefill_beside_decode: Most prompt tokens of a step in which other requests decode: a
-            long prompt then takes longer itself, and holds the others up less. On CPU they are
+        max_prefill_beside_decode: Most prompt tokens of a step in which a streamed answer goes on:
+            a long prompt then takes longer itself, and holds its readers up less. On CPU they are
             fewer, but at least 32, where more would take over about 0.15 s.
         prefix_cache: Whether shared prefixes are computed once.
         speculation: How next tokens are guessed: "ngram", or None.

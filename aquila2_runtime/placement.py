@@ -28,7 +28,7 @@ BLOCK_SIZE: Final = 16
 _SMALL_MODEL: Final = 500_000_000
 _CPU_STEP_TOKENS: Final = 512
 _CUDA_STEP_TOKENS: Final = 2_048
-# Beside decoding requests: what they wait for their next token grows with it. With much less, the
+# Beside streamed answers: what they wait for their next token grows with it. With much less, the
 # prompt would take longer in all, for the weights are read again in every step. On a CPU the engine
 # learns how many of these are too many.
 _CPU_PREFILL_BESIDE: Final = 384
@@ -50,7 +50,7 @@ class Placement:
         kv_dtype: Of keys and values.
         max_num_seqs: Most requests computed at once.
         max_step_tokens: Most tokens computed in one step.
-        max_prefill_beside_decode: Most prompt tokens of a step in which other requests decode.
+        max_prefill_beside_decode: Most prompt tokens of a step in which a streamed answer goes on.
         prefix_cache: Whether shared prefixes are computed once.
         speculation: "ngram" or None.
         attention: Name of the attention implementation.

@@ -168,6 +168,7 @@ class Submission:
                 cache_key=self.cache_key,
                 adapter=self.adapter,
                 deadline=deadline,
+                read_along=read_along,
                 # Stop strings are found by the reader, who must then see every token at once.
                 quiet=not (read_along or self.stop_strings or self.progress is not None),
                 bell=bell,

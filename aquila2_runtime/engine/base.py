@@ -30,7 +30,8 @@ class EngineRequest:
         cache_key: Who may share cached prefixes with whom (salt and adapter).
         adapter: Key of the adapter it is answered with; None for the base model.
         deadline: ``time.monotonic()`` at which the request ends with ``timeout``; None for never.
-        quiet: Wake the reader only at the end (nobody reads along).
+        read_along: Somebody reads the answer as it is made, so that a long step is a pause in it.
+        quiet: Wake the reader only at the end.
         bell: Rung at every wake; lets one reader wait for many requests.
         tell_prefill: Tell the reader how far the prompt is read, where that takes several steps.
         constraint: Which ids may come next; the engine's own from submission on.
@@ -46,6 +47,7 @@ class EngineRequest:
     cache_key: tuple[str, ...] = ()
     adapter: str | None = None
     deadline: float | None = None
+    read_along: bool = True
     quiet: bool = False
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
     tell_prefill: bool = False

@@ -1,8 +1,10 @@
 """Scheduler: which tokens of which requests the next step computes. Pure policy, no tensors.
 
 Requests that decode come first, one token each; what is left of the step's token budget goes to
-prompts in order of arrival. Beside decoding requests prompts get a smaller budget, so that a long
-one makes the others wait for one small chunk a token, not for a whole step's worth.
+prompts in order of arrival. Beside answers that somebody reads along, prompts get a smaller budget,
+so that a long one makes the readers wait for one small chunk a token, not for a whole step's worth.
+Where all who decode are read at their end, whole steps serve them best: with small chunks the
+weights would be read again and again.
 A request is admitted when its whole prompt finds blocks. When a decoding request needs a block and
 none is free, the youngest request gives all of its blocks back and is computed again later
 (preemption by recompute); its ids stay what they were.
@@ -67,8 +69,8 @@ class Scheduler:
         pool: The KV blocks.
         max_num_seqs: Most requests on the device at once.
         max_step_tokens: Most tokens a step computes.
-        max_prefill_beside_decode: Most prompt tokens of a step in which others decode; None for no
-            bound of its own.
+        max_prefill_beside_decode: Most prompt tokens of a step in which an answer gets its next
+            token that somebody reads along; None for no bound of its own.
         pace: Says how many of them are not too many to wait for; None leaves it at the bound.
         tile: Chunks of prompts end at multiples of so many tokens where they can, as the attention
             computes these together: half of them would take as long.
@@ -123,7 +125,7 @@ class Scheduler:
         if self._ahead:
             for item in plan:
                 self._reserve(item.request)
-        if plan:
+        if any(item.request.spec.read_along for item in plan):
             budget = min(budget, self._max_beside)
             if self._pace is not None:
                 budget = min(budget, self._pace.tokens)

@@ -13,7 +13,9 @@ from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.sampling import SamplingParams
 
 
-def _request(number: int, prompt: list[int], max_tokens: int = 4) -> Request:
+def _request(
+    number: int, prompt: list[int], max_tokens: int = 4, read_along: bool = True
+) -> Request:
     spec = EngineRequest(
         prompt_token_ids=tuple(prompt),
         params=SamplingParams(),
@@ -21,6 +23,7 @@ def _request(number: int, prompt: list[int], max_tokens: int = 4) -> Request:
         seed=0,
         stop_ids=frozenset(),
         eos_token_id=0,
+        read_along=read_along,
     )
     return Request(number, spec, Mailbox(quiet=False))
 
@@ -133,3 +136,20 @@ def test_prompts_get_less_of_a_step_in_which_others_decode() -> None:
     assert _step(scheduler, made) == [(1, 20, 1), (2, 12, 5)]
     assert _step(scheduler, made) == [(1, 21, 1), (2, 17, 5)]
     assert _step(scheduler, made) == [(2, 22, 16)]
+
+
+def test_prompts_get_whole_steps_beside_answers_that_nobody_reads_along() -> None:
+    scheduler = Scheduler(
+        BlockPool(64, 4), max_num_seqs=4, max_step_tokens=16, max_prefill_beside_decode=5
+    )
+    made: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    scheduler.add(_request(1, [1] * 8, max_tokens=9, read_along=False))
+    _step(scheduler, made)
+    # How the answer to a prompt will be read says nothing about who waits beside it.
+    scheduler.add(_request(2, [2] * 26, max_tokens=2))
+    assert _step(scheduler, made) == [(1, 8, 1), (2, 0, 15)]
+    scheduler.add(_request(3, [3] * 40, max_tokens=1))
+    assert _step(scheduler, made) == [(1, 9, 1), (2, 15, 11), (3, 0, 4)]
+    # Now somebody reads along.
+    assert _step(scheduler, made) == [(1, 10, 1), (2, 26, 1), (3, 4, 5)]
+    assert _step(scheduler, made) == [(1, 11, 1), (3, 9, 15)]
