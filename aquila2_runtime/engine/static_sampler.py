@@ -12,16 +12,10 @@ from typing import Final
 
 import torch
 
+from aquila2_runtime.engine.filters import PREFILTER, limit_of, reach
 from aquila2_runtime.engine.noise import GAMMA, LAST_SHIFT, MIX
 from aquila2_runtime.engine.sample_row import SampleRow
-from aquila2_runtime.engine.truncation import (
-    PREFILTER,
-    invert,
-    limit_of,
-    reach,
-    truncated,
-    whole_weights,
-)
+from aquila2_runtime.engine.truncation import invert, truncated, whole_weights
 
 REDO: Final = -1
 

@@ -19,18 +19,17 @@ keeps the same ids they are the right ones, and only the other rows are added up
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Final
 
 import torch
 
+from aquila2_runtime.engine.filters import ALL, PREFILTER, Filters, limit_of, reach
 from aquila2_runtime.engine.likeliest import sorted_top, top_of_row
 from aquila2_runtime.engine.sample_row import SampleRow
 from aquila2_runtime.engine.single_row import Limits, draw_one, in_order
 
-PREFILTER: Final = 1_024
 _SUM_BITS: Final = 62
 _AT_ONCE: Final = 4
 # Error of the estimate: fp32 differences and products are off by 2e-7 of the exponent, which is 12
@@ -123,55 +122,6 @@ def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
     return torch.tensor(listed, device=scores.device, dtype=torch.float64)
 
 
-def limit_of(row: SampleRow, width: int) -> int:
-    """How many of the likeliest ids top-k leaves."""
-    return min(row.params.top_k, width) if row.params.top_k > 0 else width
-
-
-def reach(row: SampleRow, width: int) -> int:
-    """Tell how far a row's filters reach.
-
-    Returns:
-        0: there is none; 1: the likeliest ids may be enough; 2: a full sort is needed.
-    """
-    limit = limit_of(row, width)
-    if limit == width and row.params.top_p == 1.0 and row.params.min_p == 0.0:
-        return 0
-    return 2 if width <= PREFILTER or PREFILTER < limit < width else 1
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Filters:
-    """Which filters any of some rows has; what none has is not computed.
-
-    Attributes:
-        top_k: Whether a row has a top-k.
-        top_p: Whether one has a top-p, and ``open``: one has none.
-        open: See there.
-        min_p: Whether a row has a min-p.
-        whole: Whether a top-p is a share of the whole vocabulary's weight.
-    """
-
-    top_k: bool = True
-    top_p: bool = True
-    open: bool = True
-    min_p: bool = True
-    whole: bool = True
-
-    @classmethod
-    def of(cls, rows: Sequence[SampleRow], width: int) -> Filters:
-        """Those of some rows."""
-        limited = [limit_of(row, width) < width for row in rows]
-        shares = [row.params.top_p < 1.0 for row in rows]
-        return cls(
-            any(limited),
-            any(shares),
-            not all(shares),
-            any(row.params.min_p > 0.0 for row in rows),
-            any(share and not limit for share, limit in zip(shares, limited, strict=True)),
-        )
-
-
 def truncated(
     count: int,
     scores: torch.Tensor,
@@ -180,7 +130,7 @@ def truncated(
     most: torch.Tensor,
     maxima: torch.Tensor | None = None,
     *,
-    filters: Filters = Filters(),
+    filters: Filters = ALL,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw from the ``count`` likeliest; say for which rows no other outcome was possible.
 

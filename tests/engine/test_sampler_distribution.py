@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aquila2_runtime.engine import truncation
+from aquila2_runtime.engine import filters, truncation
 from aquila2_runtime.engine.noise import uniform
 from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.sampling import SamplingParams
@@ -109,7 +109,8 @@ def test_supports_equal_brute_force(
     expected = probabilities(scores.tolist(), SamplingParams.from_kwargs(**fields))
     wanted = {place for place, p in enumerate(expected) if p > 0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(truncation, "PREFILTER", prefilter)
+        for module in (filters, truncation):
+            patch.setattr(module, "PREFILTER", prefilter)
         found = support(scores, fields)
     if found != wanted:
         # Only an id on the very border, by fp32's rounding of the temperature, may differ.
@@ -133,9 +134,9 @@ def test_supports_equal_brute_force(
 def test_top_k_past_the_first_candidates_with_top_p_keeps_what_brute_force_keeps() -> None:
     """R4: a top-k between the first look and the second is a share of all that it left, too."""
     scores = torch.randn(4_000, generator=torch.Generator().manual_seed(0)) * 3
-    fields: dict[str, object] = {"top_k": truncation.PREFILTER // 2, "top_p": 0.9}
+    fields: dict[str, object] = {"top_k": filters.PREFILTER // 2, "top_p": 0.9}
     expected = probabilities(scores.tolist(), SamplingParams.from_kwargs(**fields))
-    assert sum(p > 0 for p in expected) < truncation.PREFILTER // 4
+    assert sum(p > 0 for p in expected) < filters.PREFILTER // 4
     assert support(scores, fields) == {place for place, p in enumerate(expected) if p > 0}
 
 
@@ -144,7 +145,7 @@ def test_top_k_past_the_prefilter_with_top_p_keeps_what_brute_force_keeps() -> N
     scores = torch.randn(4_000, generator=torch.Generator().manual_seed(0))
     fields: dict[str, object] = {"top_k": 3_000, "top_p": 0.8}
     expected = probabilities(scores.tolist(), SamplingParams.from_kwargs(**fields))
-    assert sum(p > 0 for p in expected) > truncation.PREFILTER
+    assert sum(p > 0 for p in expected) > filters.PREFILTER
     assert support(scores, fields) == {place for place, p in enumerate(expected) if p > 0}
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from aquila2_runtime.engine.device_rows import DeviceRows, Entry
+from aquila2_runtime.engine.filters import PREFILTER
 from aquila2_runtime.engine.noise import first_state, uniform
 from aquila2_runtime.engine.sample_row import SampleRow
 from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.static_sampler import REDO, sample_static, serves, signed, uniforms
-from aquila2_runtime.engine.truncation import PREFILTER
 from aquila2_runtime.sampling import SamplingParams
 from tests.engine.kernels import DEVICE
 

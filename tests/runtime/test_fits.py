@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aquila2_runtime import fits, placement
+from aquila2_runtime import device_types, fits, placement
 from aquila2_runtime.errors import InsufficientMemoryError
 from aquila2_runtime.fits import gpus_that_fit, settle, ways_that_fit
 from aquila2_runtime.load_options import LoadOptions
@@ -30,10 +30,10 @@ def cards(monkeypatch: pytest.MonkeyPatch, *gigabytes: float) -> None:
     """Pretend that such cards are there, with a little taken by the driver."""
     free = [int(size * GIB * 0.97) for size in gigabytes]
     devices = tuple(torch.device("cuda", at) for at in range(len(free)))
-    monkeypatch.setattr(placement, "visible_gpus", lambda: devices)
+    monkeypatch.setattr(device_types, "visible_gpus", lambda: devices)
     monkeypatch.setattr(fits, "free_memory", lambda chosen: free[: len(chosen)])
     monkeypatch.setattr(
-        placement, "choose_attention", lambda *args, **more: ("paged", "as on a GPU")
+        device_types, "choose_attention", lambda *args, **more: ("paged", "as on a GPU")
     )
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
 

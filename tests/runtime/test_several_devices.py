@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from aquila2_runtime import Aquila2Runtime, SamplingParams, fits, placement
+from aquila2_runtime import Aquila2Runtime, SamplingParams, device_types, fits, placement
 from aquila2_runtime.building import make_caches, split_attention
 from aquila2_runtime.cache_size import cache_blocks
 from aquila2_runtime.checkpoint.config import read_config
@@ -60,7 +60,7 @@ def adapter(own: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Two devices with so much free memory each; the list may be changed."""
     free = [900 * MIB, 900 * MIB]
-    monkeypatch.setattr(placement, "visible_gpus", lambda: (CPU, CPU))
+    monkeypatch.setattr(device_types, "visible_gpus", lambda: (CPU, CPU))
     monkeypatch.setattr(fits, "free_memory", lambda devices: free[: len(devices)])
     yield free
 
