@@ -18,34 +18,19 @@ from .telling import listing, telling
 from .tooltalk import drill, tooltalk
 
 Maker = Callable[[Words, int], Conversation]
-# As measured. Some of the facts asked for clash and are left out, which `_facts` makes up for.
-TOKENS_PER_FACT = {"en": 22, "zh": 15}
-TOKENS_PER_FILLER = {"en": 15, "zh": 11}
-# Up to which length a talk has how many questions, at least and at most.
-LONG = 1500
-QUESTIONS = ((400, 5, 14), (LONG, 8, 24), (10**9, 20, 50))
+TOKENS_PER_FACT = 24
 
 
 def _facts(words: Words, length: int) -> int:
-    few, most = (0.6, 1.15) if length < LONG else (0.8, 1.3)
-    share = words.rng.uniform(few, most)
-    return max(1, round((length - 30) / TOKENS_PER_FACT[words.lang] * share))
+    return max(1, round((length - 30) / TOKENS_PER_FACT * words.rng.uniform(0.5, 0.95)))
 
 
-def _reading(early: bool) -> Maker:
+def _reading(unknown: float) -> Maker:
     def make(words: Words, length: int) -> Conversation:
-        few, most = next((a, b) for end, a, b in QUESTIONS if length < end)
-        facts, filling = _facts(words, length), None
-        if early:
-            return reading(words, facts, words.rng.randint(few, most), 0.07)
-        rivals = words.chance(0.3)
-        own = frames.frame(words) if words.chance(0.3) else ""
-        if length >= 400 and words.chance(0.2):
-            filling = words.rng.choice([1.5, 4.0, 12.0])
-            ratio = TOKENS_PER_FILLER[words.lang] / TOKENS_PER_FACT[words.lang]
-            facts = max(3, round(facts / (1 + ratio * filling)))
-        many = words.rng.randint(few, most)
-        return reading(words, facts, many, 0.3, own, rivals, filling)
+        many = words.rng.randint(5, 14) if length < 400 else words.rng.randint(8, 24)
+        rivals = unknown > 0.1 and words.chance(0.3)
+        own = frames.frame(words) if unknown > 0.1 and words.chance(0.3) else ""
+        return reading(words, _facts(words, length), many, unknown, own, rivals)
 
     return make
 
@@ -56,8 +41,8 @@ def _citing(words: Words, length: int) -> Conversation:
 
 
 MAKERS: dict[str, Maker] = {
-    "reading": _reading(False),
-    "easy reading": _reading(True),
+    "reading": _reading(0.25),
+    "easy reading": _reading(0.07),
     "brief": lambda w, _: brief(w),
     "refining": lambda w, n: refining(w, _facts(w, n - 100)),
     "citing": _citing,

@@ -126,14 +126,7 @@ def sheet(words: Words, facts: list[Fact]) -> str:
 
 
 def write(words: Words, count: int, filling: float | None = None, rivals: bool = False) -> Document:
-    """Writes a document in a random style.
-
-    Args:
-        words: Draws the words.
-        count: About how many facts.
-        filling: How many sentences of filler come with a sentence; drawn by default.
-        rivals: Whether subjects are of one kind, and mostly the same is told of each.
-    """
+    """Writes a document with about `count` facts in a random style."""
     facts = draw_rivals(words, count) if rivals else draw_facts(words, count)
     level = words.rng.choice([0.0, 0.1, 0.3, 0.6]) if filling is None else filling
     style = words.rng.random()

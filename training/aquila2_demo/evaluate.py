@@ -17,7 +17,7 @@ from .answerer import Answer, Answerer
 from .measures import DEPTHS, Item, abilities, items, needles, prose
 from .reading import reading
 
-NEEDLE_LENGTHS = (256, 1024, 2000, 3900)
+NEEDLE_LENGTHS = (256, 512, 1024, 1900)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def everything(model: Answerer, lang: str, count: int, show: bool, only: str) ->
     for name, (talk, keep) in abilities(lang).items():
         todo[name] = items(lang, count, talk, keep, seed=crc32(name.encode()))
     todo["wordings never seen"] = items(lang, count, lambda w: reading(w, 9, 3, 0.0), odd=True)
-    few = max(4, count // 5)
+    few = max(4, count // 10)
     for length in NEEDLE_LENGTHS:
         for depth in DEPTHS:
             found = needles(lang, length, depth, few, model.length)

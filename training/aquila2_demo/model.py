@@ -23,7 +23,7 @@ class Shape:
     layers: int = 6
     theta: float = 10000.0
     eps: float = 1e-5
-    positions: int = 4096
+    positions: int = 2048
 
     @property
     def heads(self) -> int:

@@ -109,20 +109,9 @@ def reading(
     unknown: float,
     frame: str = "",
     rivals: bool = False,
-    filling: float | None = None,
 ) -> Conversation:
-    """Makes a document and questions about it; the first turn or the system text carries it.
-
-    Args:
-        words: Draws the words.
-        count: About how many facts.
-        many: The most questions.
-        unknown: The share of questions the document does not answer.
-        frame: The prompt; drawn by default.
-        rivals: Whether subjects are alike and mostly the same is told of each.
-        filling: How many sentences of filler come with a sentence; drawn by default.
-    """
-    document = write(words, count, filling, rivals)
+    """Makes a document and questions about it; the first turn or the system text carries it."""
+    document = write(words, count, rivals=rivals)
     system, frame = _framed(words, document.text, frame)
     turns: list[tuple[str, str]] = []
     chosen = questions(words, document)

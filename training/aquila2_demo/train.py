@@ -34,10 +34,9 @@ CELLS = 1024
 LOG_SECONDS, SAVE_SECONDS = 120, 240
 # Up to which fraction of the run rows have which length, and whether plain look-up dominates.
 STAGES = [(0.1, 128, True), (0.6, 256, False), (0.88, 512, False), (0.96, 1024, False)]
+# The same for a run that goes on from a checkpoint: it has learnt to look up, so rows are longer.
+ONWARD = [(0.35, 256, False), (0.65, 512, False), (0.86, 1024, False)]
 LAST_STAGE = (2048, False)
-# A run that goes on from a checkpoint has learnt to look up: its steps draw their row length, so
-# that far positions are learnt at high rates too. Shares of steps, all of about as many tokens.
-ONWARD = {256: 0.25, 512: 0.28, 1024: 0.25, 2048: 0.13, 4096: 0.09}
 # From which fraction of a run that goes on every other step sees its matrices as NF4 rounds them.
 ROUNDED_FROM = 0.5
 TESTED = ("reading", "tools", "json", "telling", "reasoning")
@@ -61,12 +60,10 @@ class Plan:
         by_tokens = tokens / self.budget if self.budget else 0.0
         return max(used / self.seconds, by_tokens)
 
-    def stage(self, done: float, step: int) -> tuple[int, bool]:
+    def stage(self, done: float) -> tuple[int, bool]:
         """Gives row length and whether plain look-up dominates, at a fraction of the run."""
-        if self.start is not None:
-            draw = random.Random(f"{self.seed} {step}")
-            return draw.choices(list(ONWARD), list(ONWARD.values()))[0], False
-        return next(((n, early) for end, n, early in STAGES if done < end), LAST_STAGE)
+        stages = STAGES if self.start is None else ONWARD
+        return next(((n, early) for end, n, early in stages if done < end), LAST_STAGE)
 
     def rounds(self, done: float, step: int) -> bool:
         """Says whether a step is taken through rounded weights."""
@@ -182,7 +179,7 @@ class Run:
         """Yields what each coming step trains on: a seed of its own and the stage."""
         step = self.step
         while True:
-            length, early = self.plan.stage(self.plan.done(self.used, self.tokens), step)
+            length, early = self.plan.stage(self.plan.done(self.used, self.tokens))
             yield self.plan.seed * 1_000_003 + step + 1000, length, early
             step += 1
 
