@@ -1,10 +1,10 @@
 """Companions: requests that one caller makes one by one and that should begin in one step.
 
 A framework runs a batch as many calls, each in a thread or task of its own. The first of them to
-reach an idle engine would begin alone, and the others a step later, behind chunks that are small
-because somebody decodes already. So the caller announces how many are on their way. The engine
-waits for them as long as they keep coming, for some milliseconds, and for nobody else: whoever is
-held up on the way (by a cache, a rate limiter, an error) holds nobody up. It knows no engine.
+reach an idle engine would begin alone, and the others a step later, which reads all the weights
+once more. So the caller announces how many are on their way. The engine waits for them as long as
+they keep coming, for some milliseconds, and for nobody else: whoever is held up on the way (by a
+cache, a rate limiter, an error) holds nobody up. It knows no engine.
 """
 
 from __future__ import annotations

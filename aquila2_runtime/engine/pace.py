@@ -1,4 +1,4 @@
-"""Pace: how many prompt tokens go beside decoding requests. It runs nothing and knows no requests.
+"""Pace: how many prompt tokens go beside streamed answers. It runs nothing and knows no requests.
 
 Who reads an answer waits for the prompt tokens computed beside its next one. What a token takes
 depends on the model and the machine by a factor of a thousand, so it is learnt from the steps.
@@ -32,7 +32,7 @@ class Pace:
 
     @property
     def tokens(self) -> int:
-        """How many prompt tokens the next step may hold beside decoding requests."""
+        """How many prompt tokens the next step may hold beside streamed answers."""
         if self._token_seconds is None:
             return min(_FIRST, self._most)
         # A clock may not have moved at all.

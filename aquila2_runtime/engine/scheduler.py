@@ -3,8 +3,8 @@
 Requests that decode come first, one token each; what is left of the step's token budget goes to
 prompts in order of arrival. Beside answers that somebody reads along, prompts get a smaller budget,
 so that a long one makes the readers wait for one small chunk a token, not for a whole step's worth.
-Where all who decode are read at their end, whole steps serve them best: with small chunks the
-weights would be read again and again.
+Where all who decode are read at their end, prompts get whole steps: that takes less time in all,
+for with small chunks the weights would be read again and again.
 A request is admitted when its whole prompt finds blocks. When a decoding request needs a block and
 none is free, the youngest request gives all of its blocks back and is computed again later
 (preemption by recompute); its ids stay what they were.
@@ -26,14 +26,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from aquila2_runtime.engine.kv_cache import BlockPool
+from aquila2_runtime.engine.leaders import find_leader
 from aquila2_runtime.engine.pace import Pace
 from aquila2_runtime.engine.request import Request, Status
-from aquila2_runtime.engine.sharing import common_length
 
 # With more requests decoding, a step has rows enough without guesses.
 _MOST_DRAFTING: Final = 4
-# When another request computes so many shared blocks, they are worth a step's delay.
-_MIN_AWAITED_BLOCKS: Final = 8
 
 
 # Not frozen: one is made for every row of every step, and a frozen one takes three times as long.
@@ -197,35 +195,13 @@ class Scheduler:
     def _awaits_prefix(self, request: Request) -> bool:
         """Whether a running request is about to compute a long part of this one's prompt."""
         if request.awaited is None:
-            request.awaited = self._find_leader(request)
+            request.awaited = find_leader(request, self.running, self.pool)
         if request.awaited is not None:
             leader, tokens = request.awaited
             if leader.status is Status.RUNNING and leader.num_computed < tokens:
                 return True
             request.awaited = None  # computed, aborted or preempted: what there is, is cached
         return False
-
-    def _find_leader(self, request: Request) -> tuple[Request, int] | None:
-        """The running request that will compute most of this one's prefix, and how many tokens."""
-        key, size = request.spec.cache_key, self.pool.block_size
-        reading = [
-            other for other in self.running if not other.decoding and other.spec.cache_key == key
-        ]
-        if not reading or not self.pool.prefix_cache or request.wants_prompt_logprobs:
-            return None
-        # Whole blocks, and at least one token of its own is left to compute.
-        own = request.token_ids[:-1]
-        best, most = None, len(self.pool.match(own, key)[0])
-        for other in reading:
-            shared = common_length(other.token_ids, own) // size
-            its_work = shared - (other.num_cached or 0) // size
-            if (
-                shared > most
-                and its_work >= _MIN_AWAITED_BLOCKS
-                and other.num_computed < shared * size
-            ):
-                best, most = (other, shared * size), shared
-        return best
 
     def _with_drafts(self, item: Scheduled, most: int) -> Scheduled:
         """Add drafts as far as the answer and the free blocks have room; nobody gives way."""
