@@ -42,17 +42,19 @@ def multiply(states: Tensor, weight: Tensor, packed: bool) -> Tensor:
     return torch.mm(states, weight)
 
 
-def product(states: Tensor, weight: Tensor, kind: Tuple[bool, bool, int]) -> Tensor:
-    packed, pads, most = kind
-    if pads and states.size(0) == 1:
-        return multiply(torch.cat([states, states]), weight, packed).narrow(0, 0, 1)
-    if most > 0 and states.size(0) > most:
+def product(states: Tensor, weight: Tensor, kind: Tuple[bool, int, int]) -> Tensor:
+    packed, least, most = kind
+    rows = states.size(0)
+    if rows < least:
+        padded = torch.constant_pad_nd(states, [0, 0, 0, least - rows])
+        return multiply(padded, weight, packed).narrow(0, 0, rows)
+    if most > 0 and rows > most:
         return torch.cat([multiply(some, weight, packed) for some in states.split(most)])
     return multiply(states, weight, packed)
 
 
-def project_(states: Tensor, weight: Tensor, kind: Tuple[bool, bool, int], out: Tensor):
-    if kind[0] or states.size(0) == 1:
+def project_(states: Tensor, weight: Tensor, kind: Tuple[bool, int, int], out: Tensor):
+    if kind[0] or states.size(0) < kind[1]:
         out.copy_(product(states, weight, kind))
     else:
         torch.mm(states, weight, out=out)
@@ -103,7 +105,7 @@ def attend_columns(
 
 def layers(
     hidden: Tensor, normed: Tensor, cos: Tensor, sin: Tensor, slots: Tensor,
-    weights: List[List[Tensor]], caches: List[List[Tensor]], kinds: List[Tuple[bool, bool, int]],
+    weights: List[List[Tensor]], caches: List[List[Tensor]], kinds: List[Tuple[bool, int, int]],
     shares: List[int], columns: bool, seen: List[Tensor], groups: List[Tensor],
     eps: Tensor, heads: int, kv_heads: int, dim: int, dtype: int,
 ) -> Tensor:
@@ -153,8 +155,8 @@ class ScriptedStep:
 
     Args:
         weights: Every layer's, in the order in which ``layers`` above takes them.
-        kinds: Of qkv, output, gate_up and down: whether they are packed, whether a single row is
-            padded, and how many rows are multiplied at a time; 0 for all.
+        kinds: Of qkv, output, gate_up and down: whether they are packed, to how many rows fewer
+            are padded, and how many are multiplied at a time; 0 for all.
         config: The checkpoint's facts.
         dtype: Of what the projections multiply.
     """
@@ -162,7 +164,7 @@ class ScriptedStep:
     def __init__(
         self,
         weights: list[list[torch.Tensor]],
-        kinds: list[tuple[bool, bool, int]],
+        kinds: list[tuple[bool, int, int]],
         config: ModelConfig,
         dtype: torch.dtype,
     ) -> None:
@@ -234,7 +236,7 @@ def scripted_step(
         dtype: Of what the projections multiply.
     """
     weights: list[list[torch.Tensor]] = []
-    kinds: list[tuple[bool, bool, int]] = []
+    kinds: list[tuple[bool, int, int]] = []
     for projections, (post_norm, next_norm) in layers:
         known = [
             item for item in projections if isinstance(item, PackedProjection | SmallProjection)
@@ -253,8 +255,8 @@ def scripted_step(
         return None
 
 
-def _kind(projection: _Known) -> tuple[bool, bool, int]:
+def _kind(projection: _Known) -> tuple[bool, int, int]:
     """How a projection is multiplied by (see ``ScriptedStep``)."""
     if isinstance(projection, SmallProjection):
-        return False, projection.pads, 0
-    return True, projection.pads, 0 if projection.many is None else FEW
+        return False, projection.least, 0
+    return True, 1 + projection.pads, 0 if projection.many is None else FEW

@@ -46,15 +46,15 @@ def test_only_small_fp32_weights_on_cpu_are_taken() -> None:
 def test_where_blas_does_not_keep_rows_apart_weights_are_packed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def uneven(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def uneven(states: torch.Tensor, weight: torch.Tensor, least: int) -> torch.Tensor:
         # Among more than forty rows another order of additions, as kernels for many rows have it.
         if states.shape[0] <= 40:
             return torch.mm(states, weight)
         return torch.mm(states.flip(1), weight.flip(0))
 
     monkeypatch.setattr(small_linear, "_product", uneven)
-    small_linear.keeps_rows_apart.cache_clear()
+    small_linear.rows_kept_apart.cache_clear()
     try:
         assert isinstance(linear(_numbers(64, 64)), PackedProjection)
     finally:
-        small_linear.keeps_rows_apart.cache_clear()
+        small_linear.rows_kept_apart.cache_clear()
