@@ -6,11 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from aquila2_runtime.engine.attention import tile_products
 from aquila2_runtime.engine.attention import tiles as tiles_module
+from aquila2_runtime.engine.attention.tile_products import attend_by_products
 from aquila2_runtime.engine.attention.tiles import Tiles, joins
 
 SHAPES = [(6, 6, 64), (4, 2, 32), (8, 1, 128)]
-TYPES = [torch.float32, torch.bfloat16]
+# What is multiplied, and whether by plain products.
+WAYS = [(torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)]
 CONTEXT = 1_417
 
 
@@ -37,28 +40,30 @@ def _cut(states: list[torch.Tensor], tiles: Tiles, ends: list[int]) -> torch.Ten
     return torch.cat(found)
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_rows_are_the_same_however_a_prompt_is_cut(
-    shape: tuple[int, int, int], dtype: torch.dtype
+    shape: tuple[int, int, int], way: tuple[torch.dtype, bool]
 ) -> None:
-    states = _states(*shape, dtype)
-    whole = _cut(states, Tiles(dtype), [CONTEXT])
+    states = _states(*shape, way[0])
+    whole = _cut(states, Tiles(*way), [CONTEXT])
     for ends in (
         [1, 2, 65, 127, 128, 700, 1_300, CONTEXT],
         [512, 1_024, CONTEXT],
         [63, 640, 641, 1_408, CONTEXT],
     ):
-        assert torch.equal(_cut(states, Tiles(dtype), ends), whole)
+        assert torch.equal(_cut(states, Tiles(*way), ends), whole)
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_rows_are_those_of_attention_in_fp32(
-    shape: tuple[int, int, int], dtype: torch.dtype
+    shape: tuple[int, int, int], way: tuple[torch.dtype, bool]
 ) -> None:
+    dtype = way[0]
     rows, keys, values = states = _states(*shape, dtype)
-    found = _cut(states, Tiles(dtype), [600, CONTEXT])
+    found = _cut(states, Tiles(*way), [600, CONTEXT])
     right = F.scaled_dot_product_attention(
         rows.to(dtype).float().transpose(0, 1)[None],
         keys[None, :, :CONTEXT].float(),
@@ -82,16 +87,53 @@ def test_tiles_go_one_by_one_where_they_would_differ(monkeypatch: pytest.MonkeyP
         return mixed * (1 + 2**-6) if query.shape[2] > 64 else mixed
 
     states = _states(4, 2, 32, torch.bfloat16)
-    whole = _cut(states, Tiles(torch.bfloat16), [CONTEXT])
+    whole = _cut(states, Tiles(torch.bfloat16, products=False), [CONTEXT])
     monkeypatch.setattr(tiles_module.F, "scaled_dot_product_attention", spoiled)
     joins.cache_clear()
     try:
         assert not joins(4, 2, 32, torch.get_num_threads())
         calls.clear()
-        assert torch.equal(_cut(states, Tiles(torch.bfloat16), [CONTEXT]), whole)
+        assert torch.equal(_cut(states, Tiles(torch.bfloat16, products=False), [CONTEXT]), whole)
         assert set(calls) == {64}
     finally:
         joins.cache_clear()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_of_large_scores_are_as_near_as_the_fused_kernel(
+    shape: tuple[int, int, int],
+) -> None:
+    """Scores of 20 and more, rounded to bfloat16, would be off by several percent."""
+    heads, kv_heads, dim = shape
+    generator = torch.Generator().manual_seed(2)
+
+    def some(count: int, factor: float) -> torch.Tensor:
+        return (torch.randn(count, CONTEXT, dim, generator=generator) * factor).bfloat16()
+
+    queries, keys, values = some(heads, 8.0)[:, -64:], some(kv_heads, 1.0), some(kv_heads, 1.0)
+    mask = torch.full((64, CONTEXT), float("-inf"), dtype=torch.bfloat16).triu_(CONTEXT - 63)
+    right, fused = (
+        F.scaled_dot_product_attention(
+            *(part[None].to(kind) for part in (queries, keys, values)),
+            attn_mask=mask.to(kind),
+            enable_gqa=heads != kv_heads,
+        )[0].float()
+        for kind in (torch.float32, torch.bfloat16)
+    )
+    found = attend_by_products(queries, keys, values, mask).float()
+    assert (found - right).norm() < 1.6 * (fused - right).norm()
+
+
+def test_heads_are_taken_in_parts_where_scores_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(4)
+    queries, keys, values = (
+        torch.randn(count, size, 64, generator=generator).bfloat16()
+        for count, size in ((12, 64), (6, 256), (6, 256))
+    )
+    mask = torch.zeros(64, 256, dtype=torch.bfloat16)
+    whole = attend_by_products(queries, keys, values, mask)
+    monkeypatch.setattr(tile_products, "_SCORES", 1)
+    assert torch.equal(attend_by_products(queries, keys, values, mask), whole)
 
 
 def test_what_lies_beyond_the_mask_so_far_is_seen_right() -> None:

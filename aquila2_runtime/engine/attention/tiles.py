@@ -8,7 +8,7 @@ chunks and however much of it the prefix cache holds.
 Where the processor multiplies bfloat16 and the weights are of that type, so are the queries, keys
 and values of prompts, as in other engines; sums and exponentials stay fp32. The kernel lays out
 bfloat16 keys and values anew in every call, so several tiles go in one where a trial shows that
-each is then the same as alone.
+each is then the same as alone. Where it is slow, plain products take its place.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
+
+from aquila2_runtime.engine.attention.tile_products import attend_by_products, outrun_fused
 
 # Rows of a tile. In fp32 what the kernel takes at once when it is given few; in bfloat16 twice as
 # many, for one tile costs no more.
@@ -32,14 +34,17 @@ class Tiles:
 
     Args:
         dtype: What is multiplied: fp32 or bfloat16.
+        products: Whether by plain products, in bfloat16 alone; None where these are faster.
 
     Attributes:
         dtype: The same.
         size: Rows of a tile.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32, products: bool | None = None) -> None:
         self.dtype = dtype
+        wanted = outrun_fused() if products is None else products
+        self._products = wanted and dtype == torch.bfloat16
         self.size = _BF16_ROWS if dtype == torch.bfloat16 else _FP32_ROWS
         self._mask = self._mask_behind(16 * self.size)
 
@@ -66,18 +71,14 @@ class Tiles:
         rows = rows.to(self.dtype)
         if ahead or behind:
             rows = F.pad(rows, (0, 0, 0, 0, ahead, behind))
-        queries = rows.transpose(0, 1)[None]
+        queries = rows.transpose(0, 1)
         pieces: list[torch.Tensor] = []
         for low in range(start, after, at_once):
             high = min(low + at_once, after)
-            mixed = F.scaled_dot_product_attention(
-                queries[:, :, low - start : high - start],
-                keys[None, :, :high],
-                values[None, :, :high],
-                attn_mask=self._mask_of(low, high),
-                enable_gqa=heads != keys.shape[0],
+            mixed = self._mixed(
+                queries[:, low - start : high - start], keys, values, self._mask_of(low, high)
             )
-            pieces.append(mixed[0].transpose(0, 1))
+            pieces.append(mixed.transpose(0, 1))
         found = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         return found.narrow(0, ahead, count)
 
@@ -85,9 +86,22 @@ class Tiles:
         """How many tokens keys and values must have for so long a context."""
         return -(-context // self.size) * self.size
 
+    def _mixed(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Attends over the tokens that a mask is made for."""
+        tokens = mask.shape[1]
+        keys, values = keys[:, :tokens], values[:, :tokens]
+        if self._products:
+            return attend_by_products(queries, keys, values, mask)
+        gqa = queries.shape[0] != keys.shape[0]
+        return F.scaled_dot_product_attention(
+            queries[None], keys[None], values[None], attn_mask=mask, enable_gqa=gqa
+        )[0]
+
     def _joined(self, heads: int, kv_heads: int, dim: int) -> int:
         """How many tiles go in one call."""
-        if self.dtype != torch.bfloat16:
+        if self.dtype != torch.bfloat16 or self._products:
             return 1
         alike = joins(heads, kv_heads, dim, torch.get_num_threads())
         return _JOINED if alike else 1
@@ -118,7 +132,7 @@ def joins(heads: int, kv_heads: int, dim: int, threads: int) -> bool:
         threads: What torch computes with now; the kernel's ways depend on it.
     """
     del threads
-    tiles = Tiles(torch.bfloat16)
+    tiles = Tiles(torch.bfloat16, products=False)
     size, most = tiles.size, tiles.size * _JOINED
     # Behind tokens of more than one of the kernel's blocks of 512, and at the beginning.
     generator = torch.Generator().manual_seed(3)
