@@ -57,7 +57,7 @@ RELEASED: Final[tuple[Released, ...]] = (
     _released("Aquila2-7B", None, 8192, "base, 7B", modelscope=False),
     _released("Aquila2-34B", None, 8192, "base, 34B", modelscope=True),
     _released("Aquila2-70B-Expr", None, 4096, "experimental base, 70B", modelscope=True),
-    Released("aquila2-demo", None, None, "aquila-v1", 2048, "the embedded demo model"),
+    Released("aquila2-demo", None, None, "aquila-v1", 4096, "the embedded demo model"),
 )
 
 _BY_NAME: Final = {entry.name.lower(): entry for entry in RELEASED}

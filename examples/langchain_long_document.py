@@ -1,6 +1,6 @@
 """Questions about a document as long as the model can read, with LangChain.
 
-The document fills the context of the model in use, 2,048 tokens of aquila2-demo or 16,384 of the
+The document fills the context of the model in use, 4,096 tokens of aquila2-demo or 16,384 of the
 16K models; facts lie at several depths. It is read once: later questions find it in the cache. The
 document comes first for that; --instruction-first puts the question before it, as BAAI advises for
 the 16K models, and reads it each time. A document that is longer still loses its middle, and says

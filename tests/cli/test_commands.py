@@ -140,7 +140,7 @@ def test_a_prompt_that_does_not_fit_is_refused_and_fit_shortens_it(
     aquila2: Run, demo_flags: list[str]
 ) -> None:
     """P8: on the command line too."""
-    long = "很久以前有一座山。" * 400
+    long = "很久以前有一座山。" * 800
     refused = aquila2("generate", *demo_flags, "--max-tokens", "4", stdin=long)
     assert refused.returncode == 2
     assert "hint:" in refused.stderr

@@ -166,9 +166,9 @@ class TestJExcerpts:
     def test_a_question_for_which_there_is_no_room_is_refused(self, make_llm: MakeLLM) -> None:
         document = LongDocument(make_llm(), book())
         with pytest.raises(ContextOverflowError):
-            document.ask("Why? " * 3_000)
+            document.ask("Why? " * 6_000)
         with pytest.raises(ContextOverflowError):
-            document.ask("Why?", max_tokens=2_000)
+            document.ask("Why?", max_tokens=4_000)
 
 
 class TestJOptions:

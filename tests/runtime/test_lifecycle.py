@@ -349,6 +349,8 @@ def test_ctrl_c_returns_at_once_and_the_runtime_goes_on(own_demo: dict[str, str]
         """
         import os, signal, sys, threading
         from aquila2_runtime import Aquila2Runtime, Message, SamplingParams
+        # A shell has what it starts in the background ignore this signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         rt = Aquila2Runtime.load(sys.argv[1], template="aquila-v1", device="cpu")
         timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()

@@ -42,7 +42,12 @@ def test_rows_grow_longer_and_the_rate_ends_near_zero() -> None:
 
 def test_a_run_from_a_checkpoint_skips_the_early_stage() -> None:
     assert Plan(Path(), 100.0, 1, 1000, 0, None).stage(0.0) == (128, True)
-    assert Plan(Path(), 100.0, 1, 1000, 0, DEMO).stage(0.0) == (256, False)
+    onward = Plan(Path(), 100.0, 1, 1000, 0, DEMO)
+    lengths = [{onward.stage(done, step)[0] for step in range(200)} for done in (0.0, 0.3, 0.9)]
+    assert lengths == [{256, 512}, {256, 512, 1024, 2048}, {256, 512, 1024, 2048, 4096}]
+    assert not any(onward.stage(0.0, step)[1] for step in range(10))
+    # Processes that train together draw the same length for a step.
+    assert onward.stage(0.9, 7) == Plan(Path(), 100.0, 1, 1000, 0, DEMO).stage(0.9, 7)
 
 
 def test_a_budget_of_tokens_ends_a_run_as_time_does() -> None:

@@ -12,10 +12,11 @@ from .heatmap import grids, read
 
 # Of each row: the measurement's name, and how the card calls it.
 ROWS = {
-    "extraction, about 256 tokens": "extraction, 9 facts",
-    "extraction, about 512": "extraction, 19 facts",
-    "extraction, about 1K": "extraction, 42 facts",
-    "extraction, about 1.8K": "extraction, 68 facts (Chinese: 78)",
+    "extraction, about 256 tokens": "extraction, 9 facts (Chinese: 12)",
+    "extraction, about 512": "extraction, 20 facts (32)",
+    "extraction, about 1K": "extraction, 50 facts (77)",
+    "extraction, about 1.8K": "extraction, 88 facts (155)",
+    "extraction, about 3.5K": "extraction, 215 facts (360)",
     "wordings never seen": "9 facts, wordings kept out of training",
     "prompts never seen": "prompts kept out of training",
     "LangChain stuff": "LangChain stuff prompt",

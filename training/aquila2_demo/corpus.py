@@ -18,16 +18,18 @@ from .telling import listing, telling
 from .tooltalk import drill, tooltalk
 
 Maker = Callable[[Words, int], Conversation]
-TOKENS_PER_FACT = 24
+TOKENS_PER_FACT = {"en": 22, "zh": 15}
 
 
 def _facts(words: Words, length: int) -> int:
-    return max(1, round((length - 30) / TOKENS_PER_FACT * words.rng.uniform(0.5, 0.95)))
+    most = (length - 30) / TOKENS_PER_FACT[words.lang]
+    return max(1, round(most * words.rng.uniform(0.5, 0.95)))
 
 
 def _reading(unknown: float) -> Maker:
     def make(words: Words, length: int) -> Conversation:
         many = words.rng.randint(5, 14) if length < 400 else words.rng.randint(8, 24)
+        many += words.rng.randint(8, 16) if length > 2000 else 0
         rivals = unknown > 0.1 and words.chance(0.3)
         own = frames.frame(words) if unknown > 0.1 and words.chance(0.3) else ""
         return reading(words, _facts(words, length), many, unknown, own, rivals)

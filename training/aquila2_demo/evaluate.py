@@ -17,7 +17,7 @@ from .answerer import Answer, Answerer
 from .measures import DEPTHS, Item, abilities, items, needles, prose
 from .reading import reading
 
-NEEDLE_LENGTHS = (256, 512, 1024, 1900)
+NEEDLE_LENGTHS = (256, 512, 1024, 2048, 3900)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,14 @@ from .telling import telling
 Talk = Callable[[Words], Conversation]
 NOTED = set(replies.NOTED.values())
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# How many facts make a document of about so many tokens with its prompt and earlier questions.
+FACTS = {
+    "256 tokens": {"en": 9, "zh": 12},
+    "512": {"en": 20, "zh": 32},
+    "1K": {"en": 50, "zh": 77},
+    "1.8K": {"en": 88, "zh": 155},
+    "3.5K": {"en": 215, "zh": 360},
+}
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,10 @@ def _is_result(user: str, answer: str) -> bool:
     return user.startswith("Tool result") and not answer.startswith("<tool_call>")
 
 
+def _about(facts: int) -> Talk:
+    return lambda w: reading(w, facts, 3, 0.0)
+
+
 def _framed(facts: int, frames: list[str]) -> Talk:
     return lambda w: reading(w, facts, 3, 0.0, w.rng.choice(frames))
 
@@ -104,10 +116,7 @@ def _framed(facts: int, frames: list[str]) -> Talk:
 def abilities(lang: str) -> dict[str, tuple[Talk, Callable[[str, str], bool] | None]]:
     """Lists the held-out measurements of one language."""
     found: dict[str, tuple[Talk, Callable[[str, str], bool] | None]] = {
-        "extraction, about 256 tokens": (lambda w: reading(w, 9, 3, 0.0), None),
-        "extraction, about 512": (lambda w: reading(w, 19, 3, 0.0), None),
-        "extraction, about 1K": (lambda w: reading(w, 42, 3, 0.0), None),
-        "extraction, about 1.8K": (lambda w: reading(w, 78 if w.zh else 68, 3, 0.0), None),
+        **{f"extraction, about {name}": (_about(each[lang]), None) for name, each in FACTS.items()},
         "prompts never seen": (_framed(8, prompts.HELD_OUT[lang]), None),
         "LangChain stuff": (_framed(8, [prompts.LANGCHAIN_STUFF]), None),
         "LangChain hub": (_framed(8, [prompts.LANGCHAIN_HUB]), None),

@@ -21,9 +21,9 @@ class Shape:
     hidden: int = 256
     inner: int = 688
     layers: int = 6
-    theta: float = 10000.0
+    theta: float = 50000.0
     eps: float = 1e-5
-    positions: int = 2048
+    positions: int = 4096
 
     @property
     def heads(self) -> int:

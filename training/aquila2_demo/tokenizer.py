@@ -66,7 +66,7 @@ def build(folder: Path, count: int = 12000, seed: int = 1) -> Tokenizer:
     config: dict[str, object] = {
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
-        "model_max_length": 2048,
+        "model_max_length": 4096,
         "tokenizer_class": "GPT2Tokenizer",
     }
     config |= names

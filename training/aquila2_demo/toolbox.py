@@ -12,9 +12,10 @@ from typing import Any
 from aquila2_runtime.tools import Tool
 
 from .facts import spell
-from .lexicon import NOUNS_EN, NOUNS_ZH, Words
+from .lexicon import Words
 from .tool_families import ON, PAIRS, SIZES, Argument, Family
 from .values import draw
+from .vocabulary import NOUNS_EN, NOUNS_ZH
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from .lexicon import Words
 from .model import Muon, Network, Shape
 from .rounding import rounded
 from .rows import Batch, Row, Supply, batches, encode
+from .together import Together
 from .tokenizer import build
 
 MATRIX_RATE, OTHER_RATE, WARM, TEXT_WEIGHT, TEXT_SHARE = 0.02, 4e-3, 40, 0.1, 0.1
@@ -34,9 +35,14 @@ CELLS = 1024
 LOG_SECONDS, SAVE_SECONDS = 120, 240
 # Up to which fraction of the run rows have which length, and whether plain look-up dominates.
 STAGES = [(0.1, 128, True), (0.6, 256, False), (0.88, 512, False), (0.96, 1024, False)]
-# The same for a run that goes on from a checkpoint: it has learnt to look up, so rows are longer.
-ONWARD = [(0.35, 256, False), (0.65, 512, False), (0.86, 1024, False)]
 LAST_STAGE = (2048, False)
+# A run that goes on from a checkpoint has learnt to look up. Up to which fraction of it a step has
+# rows of which length, with which weight.
+ONWARD = [
+    (0.15, {256: 1, 512: 1}),
+    (0.5, {256: 4, 512: 7, 1024: 6, 2048: 3}),
+    (1.0, {256: 3, 512: 5, 1024: 5, 2048: 4, 4096: 3}),
+]
 # From which fraction of a run that goes on every other step sees its matrices as NF4 rounds them.
 ROUNDED_FROM = 0.5
 TESTED = ("reading", "tools", "json", "telling", "reasoning")
@@ -60,10 +66,13 @@ class Plan:
         by_tokens = tokens / self.budget if self.budget else 0.0
         return max(used / self.seconds, by_tokens)
 
-    def stage(self, done: float) -> tuple[int, bool]:
+    def stage(self, done: float, step: int = 0) -> tuple[int, bool]:
         """Gives row length and whether plain look-up dominates, at a fraction of the run."""
-        stages = STAGES if self.start is None else ONWARD
-        return next(((n, early) for end, n, early in stages if done < end), LAST_STAGE)
+        if self.start is None:
+            return next(((n, early) for end, n, early in STAGES if done < end), LAST_STAGE)
+        shares = next((shares for end, shares in ONWARD if done < end), ONWARD[-1][1])
+        drawn = random.Random(f"{self.seed} {step}").choices([*shares], [*shares.values()])
+        return drawn[0], False
 
     def rounds(self, done: float, step: int) -> bool:
         """Says whether a step is taken through rounded weights."""
@@ -145,9 +154,9 @@ def load_start(net: Network, folder: Path) -> None:
 class Run:
     """State of a training run."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, team: Together) -> None:
         """Builds the network and picks up the last checkpoint, if there is one."""
-        self.plan = plan
+        self.plan, self.team = plan, team
         self.tokenizer = Tokenizer.from_file(str(plan.out / "tokenizer.json"))
         torch.manual_seed(plan.seed)
         self.net = Network(Shape(vocab=self.tokenizer.get_vocab_size()))
@@ -163,8 +172,8 @@ class Run:
             load_start(self.net, plan.start)
         if plan.fused:
             self.net.fuse()
-        torch.manual_seed(plan.seed + 1000 * (self.step + 1))
-        self.trials = trials(self.tokenizer)
+        torch.manual_seed(plan.seed + 1000 * (self.step + 1) + team.rank)
+        self.trials = trials(self.tokenizer) if team.writes else {}
         self.supply = Supply(plan.out / "tokenizer.json", plan.tokens)
         self.wanted = self._requests()
 
@@ -177,10 +186,10 @@ class Run:
 
     def _requests(self) -> Iterator[tuple[int, int, bool]]:
         """Yields what each coming step trains on: a seed of its own and the stage."""
-        step = self.step
+        step, seed = self.step, self.plan.seed * self.team.size + self.team.rank
         while True:
-            length, early = self.plan.stage(self.plan.done(self.used, self.tokens))
-            yield self.plan.seed * 1_000_003 + step + 1000, length, early
+            length, early = self.plan.stage(self.plan.done(self.used, self.tokens), step)
+            yield seed * 1_000_003 + step + 1000, length, early
             step += 1
 
     def save(self) -> None:
@@ -198,6 +207,7 @@ class Run:
         through = rounded(self.muon.weights) if self.plan.rounds(done, self.step) else nullcontext()
         with through:
             loss, answers = backward(self.net, batches(made, CELLS))
+        self.team.average(self.others + self.muon.weights)
         nn.utils.clip_grad_norm_(self.others, 1.0)
         self.muon.step(MATRIX_RATE * factor)
         for group in self.adam.param_groups:
@@ -205,7 +215,7 @@ class Run:
         self.adam.step()
         self.net.zero_grad(set_to_none=True)
         self.step += 1
-        self.tokens += sum(len(ids) for ids, _ in made)
+        self.tokens += round(self.team.total(sum(len(ids) for ids, _ in made))[0])
         return loss, answers, length
 
     def log(self, losses: list[float], length: int) -> None:
@@ -228,7 +238,9 @@ class Run:
 def train(plan: Plan) -> None:
     """Trains until the plan is done, or SIGTERM asks to stop, logging and saving on the way."""
     torch.set_num_threads(1)
-    run, asked = Run(plan), list[int]()
+    team = Together()
+    take_tokenizer(plan, team)
+    run, asked = Run(plan, team), list[int]()
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     losses: list[float] = []
     start, before = time.monotonic(), run.used
@@ -238,24 +250,38 @@ def train(plan: Plan) -> None:
         loss, answers, length = run.once()
         losses.append(loss / max(1, answers))
         now = time.monotonic()
-        run.used = before + now - start
-        over = bool(asked) or plan.done(run.used, run.tokens) >= 1.0
-        if over or now - logged > LOG_SECONDS:
+        seconds, stops = team.total(now - start, len(asked))
+        run.used = before + seconds / team.size
+        over = stops > 0 or plan.done(run.used, run.tokens) >= 1.0
+        if team.writes and (over or now - logged > LOG_SECONDS):
             run.log(losses, length)
             losses, logged = [], now
-        if over or now - saved > SAVE_SECONDS:
+        if team.writes and (over or now - saved > SAVE_SECONDS):
             run.save()
             saved = now
     run.supply.close()
+    team.part()
+
+
+def take_tokenizer(plan: Plan, team: Together) -> None:
+    """Makes the tokenizer, or takes that of the checkpoint to go on from, unless it is there."""
+    if team.writes and not (plan.out / "tokenizer.json").exists():
+        if plan.start is None:
+            build(plan.out)
+        else:
+            plan.out.mkdir(parents=True, exist_ok=True)
+            for name in TOKENIZER_FILES:
+                shutil.copyfile(plan.start / name, plan.out / name)
+    team.wait()
 
 
 def main() -> None:
-    """Reads the command line, makes or takes the tokenizer if it is missing, and trains."""
+    """Reads the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/aquila2-demo"))
     parser.add_argument("--seconds", type=float, default=5400.0, help="wall seconds of the run")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=5000, help="tokens per step")
+    parser.add_argument("--tokens", type=int, default=5000, help="tokens per step and process")
     parser.add_argument("--budget", type=int, default=0, help="tokens of the run; 0: time alone")
     parser.add_argument("--init", type=Path, help="an exported checkpoint to go on from")
     parser.add_argument("--peak", type=float, default=1.0, help="factor of all learning rates")
@@ -271,13 +297,6 @@ def main() -> None:
         args.peak,
         not args.eager,
     )
-    if not (plan.out / "tokenizer.json").exists():
-        if plan.start is None:
-            build(plan.out)
-        else:
-            plan.out.mkdir(parents=True, exist_ok=True)
-            for name in TOKENIZER_FILES:
-                shutil.copyfile(plan.start / name, plan.out / name)
     train(plan)
 
 
