@@ -13,9 +13,10 @@ from tokenizers import Tokenizer
 
 from training.aquila2_demo.export import TOKENIZER_FILES, export
 from training.aquila2_demo.model import Network, Shape
+from training.aquila2_demo.plan import LAST_STAGE, STAGES, Plan
 from training.aquila2_demo.rows import batches, encode, rows
 from training.aquila2_demo.talk import Conversation
-from training.aquila2_demo.train import LAST_STAGE, STAGES, Plan, load_start, train
+from training.aquila2_demo.train import load_start, train
 
 DEMO = Path(__file__).parents[2] / "aquila2_runtime" / "demo"
 
