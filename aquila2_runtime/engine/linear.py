@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from aquila2_runtime.engine.joined_nf4 import join_nf4
 from aquila2_runtime.engine.packed_nf4 import fuse_nf4
 from aquila2_runtime.engine.row_slices import FEW, slice_of, sliced
-from aquila2_runtime.engine.small_linear import SmallProjection, small_projection
+from aquila2_runtime.engine.small_linear import SmallProjection, padded, small_projection
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
@@ -66,8 +66,9 @@ def linear(weight: torch.Tensor) -> WeightProjection:
     if packed is None:
         return PlainProjection(weight)
     pads = weight.shape[1] > _LONG or not (weight.dtype == torch.float32 or multiplies_bfloat16())
-    plain = PackedProjection(packed, pads)
-    return PackedProjection(packed, pads, slice_of(weight, plain, _packed_product))
+    least = 2 if pads else 1
+    plain = PackedProjection(packed, least)
+    return PackedProjection(packed, least, slice_of(weight, plain, _packed_product))
 
 
 class PlainProjection:
@@ -100,24 +101,24 @@ class PackedProjection:
 
     Args:
         weight: The weight (see ``pack``).
-        pads: Whether a single row is padded.
+        least: Fewer rows are padded to as many.
         many: How more than a few rows are multiplied (see ``slice_of``).
     """
 
-    def __init__(self, weight: torch.Tensor, pads: bool, many: int | None = None) -> None:
+    def __init__(self, weight: torch.Tensor, least: int, many: int | None = None) -> None:
         self.weight = weight
-        self.pads = pads
+        self.least = least
         self.many = many
         # Bound here: the look-up by name would cost as much as an addition.
         self._product: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise.default
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         """Multiply rows. ``[rows, inputs]`` to ``[rows, outputs]``."""
-        product, weight = self._product, self.weight
-        if self.pads and states.shape[0] == 1:
-            twice = torch.cat((states, states))
-            return product(twice, weight, None, "none", [], "").narrow(0, 0, 1)
-        if self.many is not None and states.shape[0] > FEW:
+        product, weight, rows = self._product, self.weight, states.shape[0]
+        if rows < self.least:
+            more = padded(states, self.least)
+            return product(more, weight, None, "none", [], "").narrow(0, 0, rows)
+        if self.many is not None and rows > FEW:
             return sliced(
                 lambda some: product(some, weight, None, "none", [], ""), states, self.many
             )
@@ -148,7 +149,7 @@ def pack(weight: torch.Tensor) -> torch.Tensor | None:
 
 def _packed_product(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """A product of any number of rows at once, for trials."""
-    return PackedProjection(torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT), pads=False)
+    return PackedProjection(torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT), least=1)
 
 
 def packing_of(dtype: torch.dtype) -> str | None:

@@ -259,4 +259,4 @@ def _kind(projection: _Known) -> tuple[bool, int, int]:
     """How a projection is multiplied by (see ``ScriptedStep``)."""
     if isinstance(projection, SmallProjection):
         return False, projection.least, 0
-    return True, 1 + projection.pads, 0 if projection.many is None else FEW
+    return True, projection.least, 0 if projection.many is None else FEW

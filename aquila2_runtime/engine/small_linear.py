@@ -98,6 +98,10 @@ def _parts(rows: int) -> Iterator[slice]:
 def _product(states: torch.Tensor, weight: torch.Tensor, least: int) -> torch.Tensor:
     rows = states.shape[0]
     if rows < least:
-        padded = torch.constant_pad_nd(states, (0, 0, 0, least - rows))
-        return torch.mm(padded, weight).narrow(0, 0, rows)
+        return torch.mm(padded(states, least), weight).narrow(0, 0, rows)
     return torch.mm(states, weight)
+
+
+def padded(states: torch.Tensor, least: int) -> torch.Tensor:
+    """Rows with as many of zeros behind them as are missing. ``[least, inputs]``."""
+    return torch.constant_pad_nd(states, (0, 0, 0, least - states.shape[0]))
