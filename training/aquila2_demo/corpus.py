@@ -13,17 +13,21 @@ from .lexicon import Words
 from .reading import brief, citing, reading, refining
 from .reasoning import reasoning
 from .smalltalk import smalltalk
+from .summary import summing_up
 from .talk import Conversation
 from .telling import listing, telling
 from .tooltalk import drill, tooltalk
 
 Maker = Callable[[Words, int], Conversation]
 TOKENS_PER_FACT = {"en": 22, "zh": 15}
+# Of long documents, those that say little: five sentences to pass over for one to read.
+SPARSE = 0.3
 
 
 def _facts(words: Words, length: int) -> int:
     most = (length - 30) / TOKENS_PER_FACT[words.lang]
-    return max(1, round(most * words.rng.uniform(0.5, 0.95)))
+    least, largest = (0.5, 0.95) if length < 2000 else (0.7, 1.15)
+    return max(1, round(most * words.rng.uniform(least, largest)))
 
 
 def _reading(unknown: float) -> Maker:
@@ -32,7 +36,10 @@ def _reading(unknown: float) -> Maker:
         many += words.rng.randint(8, 16) if length > 2000 else 0
         rivals = unknown > 0.1 and words.chance(0.3)
         own = frames.frame(words) if unknown > 0.1 and words.chance(0.3) else ""
-        return reading(words, _facts(words, length), many, unknown, own, rivals)
+        facts, filling = _facts(words, length), None
+        if length >= 1024 and words.chance(SPARSE):
+            facts, filling = max(1, facts // 3), 5.0
+        return reading(words, facts, many, unknown, own, rivals, filling)
 
     return make
 
@@ -57,6 +64,7 @@ MAKERS: dict[str, Maker] = {
     "following": lambda w, n: following(w, max(1, _facts(w, n - 40))),
     "reasoning": lambda w, n: reasoning(w, max(3, min(10, n // 40))),
     "condensing": lambda w, _: condensing(w),
+    "summary": lambda w, _: summing_up(w),
 }
 # Shares of talks. A reading talk is among the longest, so its share of tokens is higher.
 EARLY = {
@@ -70,7 +78,7 @@ EARLY = {
     "condensing": 2,
 }
 MIXED = {
-    "reading": 60,
+    "reading": 62,
     "brief": 4,
     "refining": 1,
     "citing": 8,
@@ -83,6 +91,7 @@ MIXED = {
     "following": 4,
     "reasoning": 10,
     "condensing": 1,
+    "summary": 3,
 }
 
 

@@ -17,6 +17,7 @@ from .jsontalk import jsontalk
 from .lexicon import Words
 from .reading import citing, missing, reading
 from .smalltalk import greeting, open_question, persona
+from .summary import HELD_ASKS, summing_up
 from .talk import Conversation, prompt_text
 from .telling import telling
 
@@ -144,6 +145,8 @@ def abilities(lang: str) -> dict[str, tuple[Talk, Callable[[str, str], bool] | N
         "small talk": (greeting, None),
         "persona of the system text": (persona, lambda _, a: "?" not in a and "？" not in a),
         "follow-up made to stand alone": (condensing, None),
+        "summary of a record": (summing_up, None),
+        "summary, asked for as never seen": (lambda w: summing_up(w, HELD_ASKS[lang]), None),
     }
     for style in ("sentence", "short", "chinese", "english", "prefix"):
         found[f"instruction: {style}"] = (_style(style), None)

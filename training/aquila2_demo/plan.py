@@ -15,7 +15,7 @@ LAST_STAGE = (2048, False)
 ONWARD = [
     (0.15, {256: 1, 512: 1}),
     (0.5, {256: 4, 512: 7, 1024: 6, 2048: 3}),
-    (1.0, {256: 3, 512: 5, 1024: 5, 2048: 4, 4096: 3}),
+    (1.0, {256: 3, 512: 4, 1024: 5, 2048: 5, 4096: 4}),
 ]
 # From which fraction of a run that goes on every other step sees its matrices as NF4 rounds them.
 ROUNDED_FROM = 0.5

@@ -179,7 +179,7 @@ def _text(words: Words, clauses: list[str], filling: float) -> str:
         if not words.zh and text.endswith(("a.m", "p.m", ".")):
             mark = "" if text.endswith(".") else "."
         sentences.append(capital(text) + mark)
-        if words.chance(filling):
+        for _ in range(int(filling) + words.chance(filling % 1)):
             sentences.insert(rng.randint(0, len(sentences)), filler.sentence(words))
     gap, text = "" if words.zh else " ", ""
     breaks = rng.choice([0.0, 0.08, 0.08, 0.5])

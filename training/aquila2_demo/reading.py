@@ -109,9 +109,10 @@ def reading(
     unknown: float,
     frame: str = "",
     rivals: bool = False,
+    filling: float | None = None,
 ) -> Conversation:
     """Makes a document and questions about it; the first turn or the system text carries it."""
-    document = write(words, count, rivals=rivals)
+    document = write(words, count, filling, rivals)
     system, frame = _framed(words, document.text, frame)
     turns: list[tuple[str, str]] = []
     chosen = questions(words, document)
