@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aquila2_runtime.engine.attention import gathered
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.cpu import RunAttention
@@ -108,3 +109,37 @@ def test_what_is_shared_is_left_out_of_the_tables() -> None:
     assert plan.decode_blocks is not None and plan.decode_lengths is not None
     assert plan.decode_blocks.tolist() == [[100], [101], [102], [103]]
     assert plan.decode_lengths.tolist() == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("cascades", [True, False])
+def test_one_long_context_among_many_rows_is_not_gathered_for_all_of_them(
+    cascades: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention = _attention(GatheredAttention, 2, 170)
+    document = list(range(1, 100))
+    tables = [document, [*document[:70], 101], *([n] for n in range(102, 120))]
+    items = _decodes(tables, [0, 9] + [5] * 18)
+    whole, groups = _attend(attention, items, cascades=cascades)
+    assert groups == cascades
+    asked: list[int] = []
+    real = attention.cache.gather
+
+    def counted(
+        layer: int, blocks: torch.Tensor, dtype: torch.dtype | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(blocks.numel())
+        return real(layer, blocks, dtype)
+
+    monkeypatch.setattr(attention.cache, "gather", counted)
+    widest = 100  # blocks of the longest row, its own one included
+    block_bytes = 2 * 2 * DIM * SIZE * 4
+    monkeypatch.setattr(gathered, "_GATHERED_BYTES", 3 * widest * block_bytes)
+    parts, _ = _attend(attention, items, cascades=cascades)
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=2e-6)
+    assert max(asked) <= 3 * widest
+    assert len(asked) > 1
+    monkeypatch.setattr(gathered, "_GATHERED_BYTES", 1)
+    asked.clear()
+    each, _ = _attend(attention, items, cascades=cascades)
+    torch.testing.assert_close(each, whole, rtol=1e-5, atol=2e-6)
+    assert max(asked) <= widest

@@ -5,7 +5,7 @@ It is the reference that faster implementations are tested against.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,11 @@ from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.cascade import add_shared, weigh
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
+
+# Keys and values of decoding rows gathered at once, unless one row has more: all rows are as wide
+# as the longest, so that one long context among many rows would fill the memory. Less than what
+# prompts take on the way, which estimates count.
+_GATHERED_BYTES: Final = 64 * 2**20
 
 
 class GatheredAttention(Attention):
@@ -34,11 +39,7 @@ class GatheredAttention(Attention):
         self.cache.store(layer, plan.slots, key, value)
         mixed = torch.empty_like(query)
         if plan.num_decode:
-            rows = query[: plan.num_decode]
-            own, log_sums = _decode(rows, self.cache, layer, plan)
-            if log_sums is not None:
-                own = add_shared(rows, own, log_sums, self.cache, layer, plan.shared)
-            mixed[: plan.num_decode] = own
+            mixed[: plan.num_decode] = self._decode(layer, query[: plan.num_decode], plan)
         for segment in plan.prefills:
             rows = query[segment.start : segment.start + segment.count]
             mixed[segment.start : segment.start + segment.count] = _prefill(
@@ -46,25 +47,49 @@ class GatheredAttention(Attention):
             )
         return mixed
 
+    def _decode(self, layer: int, query: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
+        """Every decoding row over its own table and the prefix it shares."""
+        blocks, mask = plan.decode_blocks, plan.decode_mask
+        if blocks is None or mask is None:
+            msg = "a plan with decode rows has their blocks and mask"
+            raise RuntimeError(msg)
+        kv_heads, _, _, dim = self.cache.keys[layer].shape
+        item = 4 if self.cache.scaled else self.cache.dtype.itemsize
+        most = max(1, _GATHERED_BYTES // (2 * kv_heads * dim * mask.shape[1] * item))
+        parts = [
+            _over_tables(
+                query[some], blocks[some], mask[some], self.cache, layer, bool(plan.shared)
+            )
+            for some in (slice(low, low + most) for low in range(0, plan.num_decode, most))
+        ]
+        own = torch.cat([part for part, _ in parts]) if len(parts) > 1 else parts[0][0]
+        if not plan.shared:
+            return own
+        log_sums = torch.cat([sums for _, sums in parts])
+        return add_shared(query, own, log_sums, self.cache, layer, plan.shared)
 
-def _decode(
-    query: torch.Tensor, cache: PagedKVCache, layer: int, plan: AttentionPlan
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Every row over its own table, as two batched matrix products.
 
-    With shared prefixes to come, the logarithms of the sums of exponentials are returned as well.
+def _over_tables(
+    query: torch.Tensor,
+    blocks: torch.Tensor,
+    mask: torch.Tensor,
+    cache: PagedKVCache,
+    layer: int,
+    shared: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some rows over their own tables, as two batched matrix products.
+
+    The logarithms of the sums of exponentials are returned as well; empty unless ``shared``
+    prefixes are to come.
     """
-    if plan.decode_blocks is None or plan.decode_mask is None:
-        msg = "a plan with decode rows has their blocks and mask"
-        raise RuntimeError(msg)
     kv_heads = cache.keys[layer].shape[0]
     rows, heads, dim = query.shape
     group = heads // kv_heads
-    tokens = plan.decode_blocks.shape[1] * cache.block_size
-    k, v = cache.gather(layer, plan.decode_blocks.reshape(-1))
+    tokens = blocks.shape[1] * cache.block_size
+    k, v = cache.gather(layer, blocks.reshape(-1))
     # [kv_heads, rows * blocks, size, dim] -> [kv_heads * rows, tokens, dim], a view
     # What lies behind a row's end is another request's and may not be finite: 0 * NaN is NaN.
-    hidden = plan.decode_mask.isneginf()
+    hidden = mask.isneginf()
     v.view(kv_heads, rows, tokens, dim).masked_fill_(hidden[None, :, :, None], 0)
     k, v = k.view(kv_heads * rows, tokens, dim), v.view(kv_heads * rows, tokens, dim)
     # Query head h reads key/value head h // group, as in grouped-query attention.
@@ -72,8 +97,8 @@ def _decode(
     scores = torch.bmm(q.to(k.dtype) * dim**-0.5, k.transpose(1, 2)).float()
     scores = scores.view(kv_heads, rows, group, tokens)
     scores = scores.masked_fill_(hidden[None, :, None, :], float("-inf"))
-    log_sums = None
-    if plan.shared:
+    log_sums = scores.new_empty(0)
+    if shared:
         exponentials, sums, log_sums = weigh(scores)
         scores = exponentials.div_(sums)
         log_sums = log_sums.transpose(0, 1).reshape(rows, heads)
