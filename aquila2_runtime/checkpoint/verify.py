@@ -1,7 +1,8 @@
 """Whether a checkpoint's weight files are whole and of the right shapes. It reads no weight.
 
 Everything is judged from headers: the index, the safetensors headers, what pickles say of their
-tensors. safetensors is taken where a directory has both formats.
+tensors; of biases that must be zero, values are read too. safetensors is taken where a directory
+has both formats.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from aquila2_runtime.checkpoint.headers import TensorInfo
 from aquila2_runtime.checkpoint.quant_state import check_states
 from aquila2_runtime.checkpoint.stored import read_header
 from aquila2_runtime.checkpoint.strict_json import read_json_object
+from aquila2_runtime.checkpoint.zero_biases import check_zeros, possible_biases
 from aquila2_runtime.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class WeightFiles:
         format: "safetensors" or "bin".
         files: The shards, in order.
         tensors: Every tensor the model takes, by name.
-        ignored: Tensors known to be computed anew instead of read.
+        ignored: Tensors known to be computed anew, or to be zero, instead of read.
         packing: How 4-bit weights are stored; None when they are not packed.
         stamps: Which file each name stood for when it was verified, and its last change.
     """
@@ -96,19 +98,22 @@ def verify_weights(path: Path, config: ModelConfig, *, allow_pickle: bool = True
     stamps = {path / name: _stamp(path / name) for name in names}
     found: dict[str, TensorInfo] = {}
     ignored: list[str] = []
-    expected = expected_tensors(config)
+    biases: dict[str, TensorInfo] = {}
+    expected, extra = expected_tensors(config), possible_biases(config)
     for name in names:
         for tensor, info in read_header(path / name).items():
             if tensor not in expected and _COMPUTED.fullmatch(tensor):
                 ignored.append(tensor)
                 continue
-            if tensor in found:
-                _fail(name, tensor, f"is also in {found[tensor].file.name}", "Delete one copy.")
-            _check_tensor(name, tensor, info, expected.get(tensor))
+            if other := found.get(tensor) or biases.get(tensor):
+                _fail(name, tensor, f"is also in {other.file.name}", "Delete one copy.")
+            _check_tensor(name, tensor, info, expected.get(tensor) or extra.get(tensor))
             if placed is not None and placed.get(tensor) != name:
                 _fail(name, tensor, f"is placed in {placed.get(tensor)} by {index.name}")
-            found[tensor] = info
-    _check_missing(found, expected, placed, names, kind)
+            (biases if tensor in extra else found)[tensor] = info
+    _check_missing(found | biases, expected, placed, names, kind)
+    check_zeros(biases)
+    ignored += biases
     if config.prequantized is not None:
         if kind == "bin":
             _fail(names[0], None, "holds bitsandbytes weights; only safetensors of them are read")

@@ -121,6 +121,7 @@ def packed_checkpoint(
     layout: str = "safetensors",
     settings: dict[str, Any] | None = None,
     old_file: bool = False,
+    bias: float | None = None,
 ) -> dict[str, torch.Tensor]:
     """Write a checkpoint of packed projections; returns what they stand for, by name.
 
@@ -132,6 +133,7 @@ def packed_checkpoint(
         layout: Of the files.
         settings: Instead of those that are true.
         old_file: Settings in a file of their own, as in 2023.
+        bias: What the last number of every projection's bias is; None: there are no biases.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = make_config(num_key_value_heads=2)
@@ -145,6 +147,9 @@ def packed_checkpoint(
         weight = known(*tensor.shape, group_size, act_order=act_order, seed=seed)
         meant[name] = weight.weight()
         parts = awq(weight) if method == "awq" else gptq(weight, less_one=method == "gptq")
+        if bias is not None:
+            parts["bias"] = torch.zeros(len(tensor), dtype=torch.float16)
+            parts["bias"][-1] = bias
         stored |= {f"{name.removesuffix('weight')}{part}": value for part, value in parts.items()}
     true: dict[str, Any] = {"bits": 4, "group_size": group_size, "quant_method": "awq"}
     if method == "awq":

@@ -98,6 +98,32 @@ def test_the_name_that_autogptq_gave_its_file_is_known(tmp_path: Path) -> None:
     assert set(choose_files(names, allow_pickle=False, repository="a/b")) == set(names)
 
 
+@pytest.mark.parametrize("layout", ["safetensors", "safetensors-sharded", "bin", "bin-sharded"])
+def test_biases_of_zeros_as_autogptq_writes_them_are_passed_over(
+    tmp_path: Path, layout: str
+) -> None:
+    meant = packed_checkpoint(tmp_path / "source", "gptq", layout=layout, bias=0.0)
+    parameters = dict(load(tmp_path / "source").named_parameters())
+    assert set(parameters) == set(meant)
+    assert all(torch.equal(parameters[name], tensor) for name, tensor in meant.items())
+    made = convert_checkpoint(tmp_path / "source", tmp_path / "new", dtype="float32")
+    assert set().union(*(load_file(made.path / name) for name in made.files)) == set(meant)
+
+
+@pytest.mark.parametrize(
+    ("method", "bias", "problem"),
+    [
+        ("gptq", 1e-3, "is not zero"),
+        ("gptq", float("nan"), "is not zero"),
+        ("awq", 0.0, "not part"),
+    ],
+)
+def test_other_biases_are_refused(tmp_path: Path, method: str, bias: float, problem: str) -> None:
+    packed_checkpoint(tmp_path, method, bias=bias)
+    with pytest.raises(WeightsError, match=problem):
+        load(tmp_path)
+
+
 def test_groups_need_not_be_told_where_they_follow_the_order(tmp_path: Path) -> None:
     meant = packed_checkpoint(tmp_path, "gptq")
     file = tmp_path / "model.safetensors"
