@@ -39,24 +39,27 @@ def cache_blocks(
         placement: Its place.
         free: Memory the device has left now that the weights are loaded; of each stage's device.
         max_model_len: The longest request, in tokens.
-        reserve: Bytes of it that steps need on CUDA, on every device.
+        reserve: Bytes of it that steps need, on every device.
 
     Raises:
-        InsufficientMemoryError: Not even one request of full length fits.
+        InsufficientMemoryError: Not even one request of full length fits, or what was asked for
+            is not there.
     """
     block = kv_bytes_per_token(config, placement) * BLOCK_SIZE
     one = -(-max_model_len // BLOCK_SIZE)
     most = one * placement.max_num_seqs
     asked = options.kv_cache_bytes
     on_cuda = placement.device.type == "cuda"
-    free_bytes = _room(placement, [free] if isinstance(free, int) else free, reserve * on_cuda)
+    rooms = [free] if isinstance(free, int) else free
+    free_bytes = _room(placement, rooms, reserve * on_cuda, _CUDA_KEEP if on_cuda else 1)
     if asked is not None:
         budget, reason = asked, "kv_cache_memory was given"
+        _check_there(min(asked, (most + 1) * block), _room(placement, rooms, 0, 1), asked)
     elif on_cuda:
         budget, reason = free_bytes, "what weights, workspace and captured steps leave"
     else:
-        budget = max(_CPU_CACHE_BYTES, one * block)
-        reason = "512 MiB, or one full context where that is more"
+        budget = max(min(_CPU_CACHE_BYTES, _room(placement, rooms, reserve, 1)), one * block)
+        reason = "512 MiB or what is free, or one full context where that is more"
     # The padding block comes on top of what requests hold.
     blocks = min(budget // block - 1 if asked is not None else budget // block, most)
     if blocks < one or (asked is None and blocks * block > free_bytes):
@@ -75,9 +78,20 @@ def cache_blocks(
     return blocks, reason
 
 
-def _room(placement: Placement, free: Sequence[int], reserve: int) -> int:
+def _check_there(needed: int, free: int, asked: int) -> None:
+    """An explicit size may take what steps need, but no more than there is."""
+    if needed > free:
+        raise InsufficientMemoryError(
+            f"kv_cache_memory={asked / 2**20:.0f} MiB was given; {free / 2**20:.0f} MiB are free "
+            "beside the weights.",
+            parameter="kv_cache_memory",
+            value=asked,
+            hint="Give less, or leave it out: then it follows from what is free.",
+        )
+
+
+def _room(placement: Placement, free: Sequence[int], reserve: int, keep: float) -> int:
     """Bytes of keys and values that all layers together may take: the fullest device decides."""
-    keep = _CUDA_KEEP if placement.device.type == "cuda" else 1
     layers = sum(stage.count for stage in placement.stages)
     return min(
         max(int(room * keep) - reserve, 0) * layers // stage.count

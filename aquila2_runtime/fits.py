@@ -10,6 +10,7 @@ from aquila2_runtime.checkpoint.free_memory import available_memory
 from aquila2_runtime.checkpoint.memory import MemoryEstimate, does_not_fit
 from aquila2_runtime.checkpoint.splitting import balance, longest, parts_of
 from aquila2_runtime.engine.stages import stages_of
+from aquila2_runtime.errors import InvalidLoadOptionError
 from aquila2_runtime.placement import Placement, choose, estimate, on_several
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def ways_that_fit(
     """Yield what fits, the most exact first.
 
     Args:
-        options: What was asked for; devices and type are kept.
+        options: What was asked for; all but quantization, cache type and length is kept, and what
+            cannot be with that is passed over.
         config: The checkpoint.
         free: Bytes that each device has.
         adapters: Bytes of the LoRA adapters beside the weights.
@@ -120,7 +122,10 @@ def ways_that_fit(
                 nf4_copy=False,
                 progress=None,
             )
-            fits = _context(tried, config, free, adapters)
+            try:
+                fits = _context(tried, config, free, adapters)
+            except InvalidLoadOptionError:
+                continue
             if fits:
                 given = [
                     f'{name}="{value}"'
@@ -182,7 +187,10 @@ def _refusal(
         alone, told = not ways, "with all that was asked for"
         packed = dataclasses.replace(options, quantization="nf4", nf4_copy=False)
         for tried, name in ((options, told), (packed, 'with quantization="nf4"')):
-            count = gpus_that_fit(tried, config, max(free), needed.length, needed.adapters)
+            try:
+                count = gpus_that_fit(tried, config, max(free), needed.length, needed.adapters)
+            except InvalidLoadOptionError:
+                count = None
             if count is not None and count > len(free):
                 ways.append(f"{count} GPUs of this size, {name}")
             # Packed weights need fewer; where one device holds them that has been said.
