@@ -133,12 +133,12 @@ def test_one_long_context_among_many_rows_is_not_gathered_for_all_of_them(
     monkeypatch.setattr(attention.cache, "gather", counted)
     widest = 100  # blocks of the longest row, its own one included
     block_bytes = 2 * 2 * DIM * SIZE * 4
-    monkeypatch.setattr(gathered, "_GATHERED_BYTES", 3 * widest * block_bytes)
+    monkeypatch.setattr(gathered, "GATHERED_BYTES", 3 * widest * block_bytes)
     parts, _ = _attend(attention, items, cascades=cascades)
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=2e-6)
     assert max(asked) <= 3 * widest
     assert len(asked) > 1
-    monkeypatch.setattr(gathered, "_GATHERED_BYTES", 1)
+    monkeypatch.setattr(gathered, "GATHERED_BYTES", 1)
     asked.clear()
     each, _ = _attend(attention, items, cascades=cascades)
     torch.testing.assert_close(each, whole, rtol=1e-5, atol=2e-6)

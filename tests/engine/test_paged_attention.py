@@ -9,12 +9,13 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not there; it exists on Linux only")
 
+from aquila2_runtime.engine.attention import paged
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
 from aquila2_runtime.engine.attention.paged import PagedAttention
 from aquila2_runtime.engine.attention.paged_decode import MAX_SPLITS, choose_splits, paged_decode
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment, SharedPrefix
-from aquila2_runtime.engine.attention.varlen import sdpa_varlen
+from aquila2_runtime.engine.attention.varlen import Packed, Varlen, sdpa_varlen
 from tests.engine.kernels import BLOCK_SIZE, DEVICE, random_cache, relative
 
 # Block and tile borders from both sides, one token, and a few tiles.
@@ -140,12 +141,8 @@ def test_storing_equals_the_reference_bit_for_bit(dtype: torch.dtype) -> None:
             assert torch.equal(found, right), name
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
-@pytest.mark.parametrize("before", [0, 21])
-def test_a_mixed_step_equals_the_gathered_reference(before: int, dtype: torch.dtype) -> None:
-    """Two decoding rows, then two prompt chunks, without and with earlier context."""
-    counts = (19, 7)
-    contexts = (19 + before, 7 + before)
+def mixed_plan(counts: tuple[int, ...], contexts: tuple[int, ...]) -> tuple[AttentionPlan, int]:
+    """Two decoding rows, then prompt chunks; and how many blocks there are."""
     lengths = (33, 16)
     tables, blocks = own_tables((*lengths, *contexts))
     decodes = decode_plan(lengths, tables[:2])
@@ -160,12 +157,50 @@ def test_a_mixed_step_equals_the_gathered_reference(before: int, dtype: torch.dt
         torch.cat(slots), 2, decodes.decode_blocks, decodes.decode_mask, tuple(segments),
         decodes.decode_lengths,
     )  # fmt: skip
-    query = states(row, 4, 64, torch.float32, 1)
-    key, value = (states(row, 2, 64, torch.float32, seed) for seed in (2, 3))
+    return plan, blocks
+
+
+def both_ways(
+    plan: AttentionPlan, blocks: int, dtype: torch.dtype, varlen: Varlen
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A step by the paged way and by the reference."""
+    rows = plan.slots.shape[0]
+    query = states(rows, 4, 64, torch.float32, 1)
+    key, value = (states(rows, 2, 64, torch.float32, seed) for seed in (2, 3))
     caches = [random_cache(blocks=blocks, kv_heads=2, head_dim=64, dtype=dtype) for _ in range(2)]
-    found = PagedAttention(caches[0], sdpa_varlen).attend(0, query, key, value, plan)
-    right = GatheredAttention(caches[1]).attend(0, query, key, value, plan)
+    found = PagedAttention(caches[0], varlen).attend(0, query, key, value, plan)
+    return found, GatheredAttention(caches[1]).attend(0, query, key, value, plan)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+@pytest.mark.parametrize("before", [0, 21])
+def test_a_mixed_step_equals_the_gathered_reference(before: int, dtype: torch.dtype) -> None:
+    """Without and with earlier context."""
+    plan, blocks = mixed_plan((19, 7), (19 + before, 7 + before))
+    found, right = both_ways(plan, blocks, dtype, sdpa_varlen)
     assert relative(found, right) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_chunks_copy_no_more_context_at_once_than_the_longest_has(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paged, "GATHERED_BYTES", 1)
+    counts, contexts = (19, 7, 5, 9, 11, 3), (40, 70, 5, 30, 60, 70)
+    plan, blocks = mixed_plan(counts, contexts)
+    seen: list[tuple[int, ...]] = []
+
+    def counted(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed
+    ) -> torch.Tensor:
+        assert len(key) == len(value) == sum(packed.contexts)
+        seen.append(packed.contexts)
+        return sdpa_varlen(query, key, value, packed)
+
+    found, right = both_ways(plan, blocks, dtype, counted)
+    assert relative(found, right) < 1e-5
+    assert sum(seen, ()) == contexts
+    assert seen == [(40,), (70,), (5, 30), (60,), (70,)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int8])

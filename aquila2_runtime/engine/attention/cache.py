@@ -22,6 +22,10 @@ import torch
 # One fp32 scale per token and head.
 SCALE_BYTES: Final = 4
 _LARGEST: Final = 127.0
+# Keys and values copied out of the cache at once, unless one request has more: a step's requests
+# together may have as many tokens as the cache. Less than what prompts take on the way, which
+# estimates count.
+GATHERED_BYTES: Final = 64 * 2**20
 # Places side by side in the second layout of keys: as many fp16 numbers as a line of the
 # processor's cache holds.
 COLUMNS: Final = 32
@@ -92,6 +96,11 @@ class PagedKVCache:
         tensors = [tensor for part in parts for tensor in part]
         places: int = self.keys[0].shape[1] * self.block_size
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // places
+
+    def gathered_bytes(self, tokens: int) -> int:
+        """Memory of one layer's keys and values of some tokens, copied out."""
+        heads, _, _, dim = self.keys[0].shape
+        return 2 * tokens * heads * dim * (4 if self.scaled else self.dtype.itemsize)
 
     @property
     def scaled(self) -> bool:

@@ -5,20 +5,15 @@ It is the reference that faster implementations are tested against.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
 from aquila2_runtime.engine.attention.base import Attention
-from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cache import GATHERED_BYTES, PagedKVCache
 from aquila2_runtime.engine.attention.cascade import add_shared, weigh
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
-
-# Keys and values of decoding rows gathered at once, unless one row has more: all rows are as wide
-# as the longest, so that one long context among many rows would fill the memory. Less than what
-# prompts take on the way, which estimates count.
-_GATHERED_BYTES: Final = 64 * 2**20
 
 
 class GatheredAttention(Attention):
@@ -53,13 +48,11 @@ class GatheredAttention(Attention):
         if blocks is None or mask is None:
             msg = "a plan with decode rows has their blocks and mask"
             raise RuntimeError(msg)
-        kv_heads, _, _, dim = self.cache.keys[layer].shape
-        item = 4 if self.cache.scaled else self.cache.dtype.itemsize
-        most = max(1, _GATHERED_BYTES // (2 * kv_heads * dim * mask.shape[1] * item))
+        # All are as wide as the longest: one long context would fill the memory for all of them.
+        most = max(1, GATHERED_BYTES // self.cache.gathered_bytes(mask.shape[1]))
+        cascade = bool(plan.shared)
         parts = [
-            _over_tables(
-                query[some], blocks[some], mask[some], self.cache, layer, bool(plan.shared)
-            )
+            _over_tables(query[some], blocks[some], mask[some], self.cache, layer, cascade)
             for some in (slice(low, low + most) for low in range(0, plan.num_decode, most))
         ]
         own = torch.cat([part for part, _ in parts]) if len(parts) > 1 else parts[0][0]

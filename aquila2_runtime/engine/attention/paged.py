@@ -5,16 +5,17 @@ Runs on CUDA, and on CPU under Triton's interpreter, which is how its arithmetic
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
 import torch
 
 from aquila2_runtime.engine.attention.base import Attention
-from aquila2_runtime.engine.attention.cache import PagedKVCache
+from aquila2_runtime.engine.attention.cache import GATHERED_BYTES, PagedKVCache
 from aquila2_runtime.engine.attention.cascade import add_shared
 from aquila2_runtime.engine.attention.paged_decode import choose_splits, paged_decode
 from aquila2_runtime.engine.attention.paged_store import paged_store
-from aquila2_runtime.engine.attention.plan import AttentionPlan
+from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 from aquila2_runtime.engine.attention.varlen import Packed, Varlen, pack
 
 # Stands for a device's multiprocessors where there is none to ask.
@@ -38,7 +39,7 @@ class PagedAttention(Attention):
         self._varlen = varlen
         self._processors = _processors(cache.keys[0].device)
         # The chunks' layout is the same for every layer of a step.
-        self._packed: tuple[AttentionPlan, Packed] | None = None
+        self._packed: tuple[AttentionPlan, list[Packed]] | None = None
 
     def attend(
         self,
@@ -104,24 +105,51 @@ class PagedAttention(Attention):
         plan: AttentionPlan,
     ) -> torch.Tensor:
         if self._packed is None or self._packed[0] is not plan:
-            self._packed = plan, pack(plan.prefills, self.cache.block_size)
-        packed = self._packed[1]
-        # Rounded keys are read back, so that a chunk sees what later chunks and requests will see.
-        if not packed.fresh or self.cache.scaled:
-            key, value = (
-                _at(stored, scales, packed.places, query.dtype)
-                for stored, scales in zip(
-                    (self.cache.keys[layer], self.cache.values[layer]),
-                    self._scales(layer),
-                    strict=True,
-                )
-            )
-        return self._varlen(query, key, value, packed)
+            groups = _groups(plan.prefills, self.cache)
+            self._packed = plan, [pack(group, self.cache.block_size) for group in groups]
+        parts, row = list[torch.Tensor](), 0
+        for packed in self._packed[1]:
+            rows = slice(row, row + sum(packed.counts))
+            row = rows.stop
+            own = key[rows], value[rows]
+            # Rounded keys are read back, so that a chunk sees what later chunks and requests see.
+            if not packed.fresh or self.cache.scaled:
+                own = self._contexts(layer, packed.places, query.dtype)
+            parts.append(self._varlen(query[rows], *own, packed))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _contexts(
+        self, layer: int, places: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        key_scales, value_scales = self._scales(layer)
+        return (
+            _at(self.cache.keys[layer], key_scales, places, dtype),
+            _at(self.cache.values[layer], value_scales, places, dtype),
+        )
 
     def _scales(self, layer: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         if not self.cache.scaled:
             return None, None
         return self.cache.key_scales[layer], self.cache.value_scales[layer]
+
+
+def _groups(
+    segments: Sequence[PrefillSegment], cache: PagedKVCache
+) -> Iterator[Sequence[PrefillSegment]]:
+    """Chunks to attend with at once: their contexts are no more than the longest, or not many.
+
+    Those of one document hold it once in the cache, and each its own copy when they are read.
+    """
+    longest = max(segment.context for segment in segments)
+    most = max(GATHERED_BYTES, cache.gathered_bytes(longest))
+    first = held = 0
+    for at, segment in enumerate(segments):
+        own = cache.gathered_bytes(segment.context)
+        if at > first and held + own > most:
+            yield segments[first:at]
+            first, held = at, 0
+        held += own
+    yield segments[first:]
 
 
 def _at(
