@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from aquila2_runtime.checkpoint.resolve import resolve
-from aquila2_runtime.errors import InvalidLoadOptionError, ModelNotFoundError
+from aquila2_runtime.errors import (
+    InvalidLoadOptionError,
+    MissingDependencyError,
+    ModelNotFoundError,
+)
 from tests.fixtures_checkpoint import make_checkpoint
 
 
@@ -136,5 +140,14 @@ def test_a_revision_of_a_directory_is_a_contradiction(tmp_path: Path) -> None:
 def test_an_unknown_source_is_refused_and_one_without_the_model_says_so() -> None:
     with pytest.raises(InvalidLoadOptionError, match="modelscope"):
         resolve("AquilaChat2-7B", source="elsewhere")
-    with pytest.raises(ModelNotFoundError, match="ModelScope"):
+    with pytest.raises(ModelNotFoundError, match='try "BAAI/AquilaChat2-7B" in full'):
         resolve("AquilaChat2-7B", source="modelscope")
+
+
+@pytest.mark.parametrize("name", ["BAAI/AquilaChat2-7B", "BAAI/AquilaChat2-34B", "AquilaChat2-34B"])
+def test_a_repository_named_in_full_is_looked_for_where_it_is_not_known_to_be(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises((ModelNotFoundError, MissingDependencyError)) as caught:
+        resolve(name, source="modelscope", cache_dir=tmp_path, offline=True)
+    assert "not known to be" not in str(caught.value)
