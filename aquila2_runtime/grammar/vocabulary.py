@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,14 @@ def _encoder(tokenizer: Aquila2Tokenizer, values: Sequence[bytes]) -> Callable[[
     longest tokens are taken then.
     """
     if not tokenizer.adds_space:
-        return tokenizer.encode_ordinary
+        # What is compiled is kept as long as the tokenizer is: it must not hold it in turn.
+        held = weakref.ref(tokenizer)
+
+        def ordinary(text: str) -> list[int]:
+            found = held()
+            return [] if found is None else found.encode_ordinary(text)
+
+        return ordinary
     ids = {value: token_id for token_id, value in enumerate(values) if value}
     longest = max(map(len, ids))
 

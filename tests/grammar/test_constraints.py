@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import json
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,15 @@ def accepts(tokenizer: Aquila2Tokenizer, constraint: Any, text: str) -> bool:
     matcher = compiled.matcher.deep_copy()
     tokens = compiled.vocabulary.cut(text.encode())
     return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
+
+
+def test_what_was_compiled_goes_with_its_tokenizer(demo_path: Path) -> None:
+    own = Aquila2Tokenizer.load(demo_path, vocab_size=4096)
+    assert accepts(own, JsonSchema({"type": "object"}), "{}")
+    gone = weakref.ref(own)
+    del own
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize(
