@@ -7,13 +7,15 @@ the model's own thread, because a finalizer may run in any thread and must not w
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import itertools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.placement import Placement
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
+
+# The step that a model nobody uses is in may still run.
+_LEAVING_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.01
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,6 +66,8 @@ class Registry:
         self._uses: dict[Hashable, set[int]] = {}
         self._building: dict[Hashable, threading.Lock] = {}
         self._numbers = itertools.count(1)
+        # Engines whose last runtime was collected. Finalizers add to it, without a lock.
+        self._leaving: collections.deque[TorchEngine] = collections.deque()
 
     def acquire(self, key: Hashable, build: Callable[[], LoadedModel]) -> Use:
         """Find a loaded model or build it, once even if many ask at the same time."""
@@ -73,6 +81,7 @@ class Registry:
                 use = self._join(key)
             if use is not None:
                 return use
+            self._let_go()
             model = build()
             with self._lock:
                 self._models[key] = model
@@ -92,6 +101,22 @@ class Registry:
         number = next(self._numbers)
         self._uses[key].add(number)
         return Use(self, key, number, model, self._uses[key])
+
+    def drop_soon(self, key: Hashable, model: LoadedModel) -> None:
+        """Leave a note to close a model if nobody uses it; for finalizers."""
+        self._leaving.append(model.engine)
+        model.engine.call_soon(functools.partial(self.drop_if_unused, key, model))
+
+    def _let_go(self) -> None:
+        """Wait for models that nobody uses: their memory counts as free for the next one."""
+        while self._leaving:
+            engine, passed = self._leaving.popleft(), threading.Event()
+            engine.call_soon(passed.set)  # behind the note that may close it
+            until = time.monotonic() + _LEAVING_SECONDS
+            while engine.healthy and not passed.wait(_POLL_SECONDS) and time.monotonic() < until:
+                pass
+            if not engine.healthy:
+                engine.close()
 
     def drop_if_unused(self, key: Hashable, model: LoadedModel) -> None:
         """Close a model that nobody uses any more."""
@@ -144,7 +169,7 @@ def _drop_later(
 ) -> None:
     uses.discard(number)
     if not uses:
-        model.engine.call_soon(functools.partial(registry.drop_if_unused, key, model))
+        registry.drop_soon(key, model)
 
 
 # The process's one registry: two adapters over the same checkpoint share its weights through it.

@@ -8,12 +8,14 @@ import gc
 import os
 import pickle
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from aquila2_runtime import (
     RequestTimeoutError,
     SamplingParams,
 )
+from aquila2_runtime.building import ModelBuild
 from aquila2_runtime.engine.runner import Runner
 from tests.runtime.support import ask, idle, wait_until
 
@@ -275,6 +278,37 @@ def test_weights_are_loaded_once_and_freed_with_the_last_user(own_demo: dict[str
     del second
     gc.collect()
     assert wait_until(lambda: not engine.healthy)
+
+
+def test_a_load_waits_for_weights_that_nobody_uses_any_more(
+    own_demo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their memory is about to be free, and counts as such."""
+    first = Aquila2Runtime.load(**own_demo)
+    engine = first._model().engine
+    seen: list[bool] = []
+    real = ModelBuild.run
+
+    def watched(self: ModelBuild) -> Any:
+        seen.append(engine._thread.is_alive())
+        return real(self)
+
+    monkeypatch.setattr(ModelBuild, "run", watched)
+    other = shutil.copytree(own_demo["model"], tmp_path / "other")
+    del first
+    gc.collect()
+    with Aquila2Runtime.load(**{**own_demo, "model": str(other)}):
+        assert seen == [False]
+    # One that is used again meanwhile is not waited for.
+    second = Aquila2Runtime.load(**own_demo)
+    third = Aquila2Runtime.load(**own_demo)
+    engine = third._model().engine
+    del second
+    gc.collect()
+    with Aquila2Runtime.load(**{**own_demo, "model": str(other)}):
+        assert seen == [False, False, True]
+    assert len(third.chat(ask(1), SHORT).token_ids) == 8
+    third.close()
 
 
 def test_many_threads_loading_at_once_load_once(own_demo: dict[str, str]) -> None:
