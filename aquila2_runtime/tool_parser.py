@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aquila2_runtime.call_reader import CallReader, ToolCallPiece
+from aquila2_runtime.errors import InvalidPromptError
 from aquila2_runtime.tools import CALL_OPENING, ToolCall
 
 __all__ = ["InvalidToolCall", "Parsed", "ToolCallParser", "ToolCallPiece", "parse_calls"]
@@ -184,7 +185,10 @@ def _decode(body: str, names: frozenset[str] | None) -> ToolCall | InvalidToolCa
     if names is not None and name not in names:
         written = json.dumps(arguments, ensure_ascii=False)
         return InvalidToolCall(name, written, f"There is no tool {name!r:.80}.")
-    return ToolCall(name, arguments)
+    try:
+        return ToolCall(name, arguments)
+    except InvalidPromptError as error:  # 1e999 is no number that JSON could say again
+        return InvalidToolCall(name, body, error.message)
 
 
 def _refuse_constant(name: str) -> Any:

@@ -119,16 +119,39 @@ class ToolCall:
     Attributes:
         name: The tool's name.
         arguments: Its arguments, decoded.
+
+    Raises:
+        InvalidPromptError: The name is no text, or the arguments are nothing that JSON can say.
     """
 
     name: str
     arguments: Mapping[str, Any] = dataclasses.field(hash=False)
 
+    def __post_init__(self) -> None:
+        """Check that it can be written."""
+        if not isinstance(self.name, str) or not isinstance(self.arguments, Mapping):
+            raise InvalidPromptError(
+                "A call has a name and a mapping of arguments, not "
+                f"{type(self.name).__name__} and {type(self.arguments).__name__}.",
+                parameter="tool_calls",
+            )
+        try:
+            _ = self.text
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidPromptError(
+                f"The arguments of a call of {self.name:.80} cannot be written as JSON: "
+                f"{error!s:.200}.",
+                parameter="arguments",
+                hint="Write dates and their like as strings.",
+            ) from error
+
     @property
     def text(self) -> str:
         """The call as the model writes it."""
         body = {"name": self.name, "arguments": dict(self.arguments)}
-        return f"{CALL_OPENING}{json.dumps(body, ensure_ascii=False)}{CALL_CLOSING}"
+        return (
+            f"{CALL_OPENING}{json.dumps(body, ensure_ascii=False, allow_nan=False)}{CALL_CLOSING}"
+        )
 
 
 def check_tools(tools: object) -> tuple[Tool, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from aquila2_runtime import (
     ToolCallParser,
 )
 from aquila2_runtime.engine.base import Chunk, EngineRequest, Finished
-from aquila2_runtime.errors import GenerationError
+from aquila2_runtime.errors import GenerationError, InvalidPromptError
 from aquila2_runtime.generation import Answer
 from aquila2_runtime.grammar.calls import call_grammar
 from aquila2_runtime.grammar.compiler import compiler_for
@@ -191,3 +193,27 @@ def test_arguments_are_written_as_a_call_is_rendered(tokenizer: Aquila2Tokenizer
     write(state, tokenizer.encode_ordinary(call.text))
     assert state.ended and not state.cut
     assert json.loads(call.text[11:-12])["arguments"] == dict(call.arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("f", None),
+        ("f", [1]),
+        ("f", {"d": datetime.date(2020, 1, 1)}),
+        ("f", {"x": float("nan")}),
+        ("f", {("a", "b"): 1}),
+        (7, {}),
+    ],
+)
+def test_a_call_that_json_cannot_say_is_refused_when_it_is_made(name: Any, arguments: Any) -> None:
+    with pytest.raises(InvalidPromptError):
+        ToolCall(name, arguments)
+
+
+def test_a_number_beyond_all_numbers_makes_a_call_invalid() -> None:
+    text = '<tool_call>{"name": "f", "arguments": {"x": 1e999}}</tool_call>'
+    content, calls, invalid = parse_calls(text)
+    assert (content, calls) == ("", ())
+    assert invalid[0].name == "f"
+    assert "cannot be written as JSON" in invalid[0].error
