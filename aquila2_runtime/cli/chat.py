@@ -10,7 +10,7 @@ from aquila2_runtime.cli import options
 from aquila2_runtime.cli.failures import reported
 from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, note, say
 from aquila2_runtime.conversation import Message
-from aquila2_runtime.errors import InvalidRequestError
+from aquila2_runtime.errors import GenerationError, InvalidRequestError
 from aquila2_runtime.runtime import Aquila2Runtime
 from aquila2_runtime.sampling import SamplingParams
 
@@ -151,8 +151,8 @@ class Conversation:
             progress.end()
             say(shown.finish())
             note("(stopped)")
-        except InvalidRequestError as error:
-            # This message cannot be answered; the conversation can go on without it.
+        except (InvalidRequestError, GenerationError) as error:
+            # This message is not answered; the conversation can go on without it.
             note(f"error: {error.message}")
             if error.hint:
                 note(f"hint: {error.hint}")

@@ -74,8 +74,12 @@ def _strip(text: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """One line of JSON that is safe to print: Chinese as it is, every control escaped."""
-    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """One line of JSON that is safe to print: Chinese as it is, every control escaped.
+
+    Where standard output is in no UTF, what is not ASCII is escaped: it would be lost there.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    line = json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"), allow_nan=False)
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aquila2_runtime import Aquila2Runtime, Message, SamplingParams, __version__
 from aquila2_runtime.cli.generate import _print_text
+from aquila2_runtime.errors import OutOfMemoryError
 from tests.cli.conftest import Run, environment
 
 TEXT = "图书馆早上八点开门。图书馆的馆长是李文静。"
@@ -175,6 +177,25 @@ def test_chat_goes_on_after_a_message_it_cannot_take(aquila2: Run, demo_flags: l
     done = aquila2("chat", *demo_flags, "--max-tokens", "8", stdin="山" * 99_999 + "\n你好\n")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("error:") == 1
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_chat_goes_on_after_an_answer_that_failed(
+    aquila2: Run, demo_flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device ran out of memory for one message: the conversation is not over."""
+    real, failed = Aquila2Runtime.stream_chat, list[bool]()
+
+    def once(self: Aquila2Runtime, *args: Any, **kwargs: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise OutOfMemoryError("No memory for this one.")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Aquila2Runtime, "stream_chat", once)
+    done = aquila2("chat", *demo_flags, "--max-tokens", "8", stdin="你好\n你好\n")
+    assert done.returncode == 0, done.stderr
+    assert "error: No memory for this one." in done.stderr
     assert len(done.stdout.splitlines()) == 1
 
 

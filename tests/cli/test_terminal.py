@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -54,6 +55,19 @@ def test_sequences_split_over_deltas_are_removed(text: str, shown: str) -> None:
 @pytest.mark.parametrize("text", ["龘 😀 👨‍👩‍👧‍👦 ok", "tab\tand\nline", "[31m", "a]0;b"])
 def test_ordinary_text_is_left_alone(text: str) -> None:
     assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("utf-8", '"山"'), ("UTF-16", '"山"'), ("cp1252", '"\\u5c71"'), ("ascii", '"\\u5c71"')],
+)
+def test_json_loses_nothing_where_output_is_in_no_utf(
+    encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    line = to_json({"text": "山"})
+    assert line == f'{{"text": {shown}}}'
+    assert json.loads(line.encode(encoding).decode(encoding)) == {"text": "山"}
 
 
 def test_nothing_is_hidden_behind_a_sequence_that_never_ends() -> None:
