@@ -85,6 +85,12 @@ class Message:
             )
         object.__setattr__(self, "tool_calls", tuple(calls))
 
+    @property
+    def characters(self) -> int:
+        """How long it is, with its name and calls."""
+        calls = sum(len(call.text) for call in self.tool_calls)
+        return len(self.content) + len(self.name or "") + calls
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rendered:

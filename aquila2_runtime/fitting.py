@@ -90,7 +90,7 @@ def fit_messages(
             parameter="fit",
             value=fit,
         )
-    characters = sum(len(message.content) for message in messages)
+    characters = sum(message.characters for message in messages)
     # A short one is measured whole at once: mostly it fits.
     if characters <= _CHARACTERS * window.max_model_len and window.holds(count(messages)):
         return list(messages), ()
@@ -282,7 +282,7 @@ def _refuse(
     messages: Sequence[Message], count: Count, window: Window, tokenizer: Aquila2Tokenizer
 ) -> NoReturn:
     """Say how long the whole conversation is; only here is all of it tokenized."""
-    characters = sum(len(message.content) for message in messages)
+    characters = sum(message.characters for message in messages)
     refuse_hopeless(characters, tokenizer, window.max_model_len)
     asked = window.least if window.least > 1 else None
     raise ContextOverflowError(count(messages), asked, window.max_model_len)

@@ -48,5 +48,5 @@ def _is_brief(prompt: object, params: object, request: Mapping[str, Any]) -> boo
     for message in prompt:
         if not isinstance(message, Message) or message.tool_calls:
             return False
-        left -= len(message.content)
+        left -= message.characters
     return left >= 0

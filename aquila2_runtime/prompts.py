@@ -81,7 +81,7 @@ class PromptMaker:
         shown = tools_text(tools)
         if fit is None:
             refuse_hopeless(
-                len(shown) + sum(len(message.content) for message in checked),
+                len(shown) + sum(message.characters for message in checked),
                 self.tokenizer,
                 self.max_model_len,
             )

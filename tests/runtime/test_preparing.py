@@ -51,6 +51,7 @@ async def test_brief_prompts_need_no_thread(demo_runtime: Aquila2Runtime) -> Non
     ("messages", "params", "request_options"),
     [
         (LONG, ONE, {}),
+        ([Message("user", "Hello!", name="a " * BRIEF_CHARACTERS)], ONE, {}),
         (BRIEF * (BRIEF_MESSAGES + 1), ONE, {}),
         (BRIEF, ONE.replace(constraint=Choice(("yes", "no"))), {}),
         (BRIEF, ONE, {"tools": [Tool("now")]}),
