@@ -30,6 +30,9 @@ END_OF_DOCUMENT: Final = "<|endoftext|>"
 """Id 0 of every known vocabulary: padding, and never text."""
 
 _FIRST_SIZE: Final = 100_008  # the chat models and the base models of 2023
+# Rows that tools for training add to an embedding, so that their number is a round one. No id
+# stands for them.
+_MOST_PADDING: Final = 512
 # The base models since June 2024. Their configs give size and ids; their files were never seen by
 # us, so the layout is assumed: control tokens of any names at these ids.
 _SECOND_SIZE: Final = 143_973
@@ -113,7 +116,9 @@ def _first_shape(
     size: int, ordinary: dict[str, int], controls: dict[str, int], vocab_size: int
 ) -> TokenTable | None:
     """The eight control tokens last, in order, and <|endoftext|> as id 0: of any size."""
-    if controls != _expected(size) or (vocab_size == _FIRST_SIZE) != (size == _FIRST_SIZE):
+    padded = size == _FIRST_SIZE and 0 < vocab_size - size <= _MOST_PADDING
+    fits = padded or (vocab_size == _FIRST_SIZE) == (size == _FIRST_SIZE)
+    if controls != _expected(size) or not fits:
         return None
     return TokenTable(
         kind="aquila2",

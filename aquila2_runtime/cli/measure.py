@@ -132,7 +132,7 @@ class Measure:
         return SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
 
     def _ids(self, count: int) -> list[int]:
-        return self._random.choices(range(self._runtime.info.vocab_size), k=count)
+        return self._random.choices(range(self._runtime.tokenizer.n_vocab), k=count)
 
 
 def _ms(seconds: float) -> float:

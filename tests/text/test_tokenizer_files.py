@@ -120,6 +120,14 @@ def test_a_small_vocabulary_is_not_taken_for_the_released_one(small_directory: P
         load(small_directory, 100_008)
 
 
+def test_rows_that_only_pad_an_embedding_are_no_other_vocabulary(real_directory: Path) -> None:
+    """L8: a fine-tune whose embedding was brought to a round number of rows."""
+    for rows in (100_032, 100_096, 100_352):
+        assert load(real_directory, rows).n_vocab == 100_008
+    with pytest.raises(TokenizerError):
+        load(real_directory, 143_973)
+
+
 @pytest.mark.parametrize("directory", ["empty", "none"])
 def test_a_directory_without_tokenizer_is_refused(tmp_path: Path, directory: str) -> None:
     """L8: with the names that were looked for."""
