@@ -134,8 +134,10 @@ class RuntimeLease:
     def facts(self) -> ModelFacts:
         """Return what is known without weights; reads config.json and the tokenizer once.
 
+        A checkpoint that is not on this machine is fetched, as for loading it.
+
         Raises:
-            CheckpointError: The checkpoint is not on this machine, or its files are wrong.
+            CheckpointError: The checkpoint cannot be found, or its files are wrong.
         """
         slot = self._open()
         with slot.lock:

@@ -153,8 +153,8 @@ def _call(engine: TorchEngine, function: Callable[[], None]) -> None:
         try:
             return done.result(_POLL_SECONDS)
         except concurrent.futures.TimeoutError:
-            if done.done():
-                raise
+            if done.done():  # meanwhile, or the function itself ran into a time limit
+                return done.result()
             if not engine.healthy:
                 raise EngineClosedError(
                     f"The runtime of {engine.name} was closed while an adapter was added.",
