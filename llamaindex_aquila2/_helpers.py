@@ -36,11 +36,18 @@ def _share(metadata: LLMMetadata) -> int:
     return max(room - _INSTRUCTIONS, room // 4) // 4
 
 
-def make_prompt_helper(metadata: LLMMetadata, tokenize: Tokenize) -> PromptHelper:
-    """Make a PromptHelper for the model's real window and tokenizer."""
+def make_prompt_helper(
+    metadata: LLMMetadata, tokenize: Tokenize, system_prompt: str | None
+) -> PromptHelper:
+    """Make a PromptHelper for the model's real window, less its system prompt, and tokenizer."""
     from llamaindex_aquila2._prompt_helper import ModelPromptHelper
 
-    return ModelPromptHelper.from_llm_metadata(metadata, tokenizer=tokenize)
+    return ModelPromptHelper(
+        context_window=metadata.context_window,
+        num_output=metadata.num_output,
+        tokenizer=tokenize,
+        system_prompt=system_prompt,
+    )
 
 
 def make_node_parser(

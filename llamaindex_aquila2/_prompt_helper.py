@@ -4,7 +4,8 @@ What LlamaIndex 0.14 does otherwise: ``simple_summarize`` formats the list that 
 so that its prompt holds a repr, whose escapes nobody counted; compacting puts 500 tokens aside for
 an earlier answer even where there is none; what does not fit is a ``ValueError`` without names; and
 messages are counted by the process's tokenizer instead of the helper's, in an event loop in a
-thread of its own, for which a loop that runs has to wait.
+thread of its own, for which a loop that runs has to wait. A model's system prompt is taken off the
+window, which ``Aquila2.metadata`` gives without it already.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.indices.prompt_helper import DEFAULT_PADDING, PromptHelper
-from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.llms.structured_llm import StructuredLLM
+from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 from llama_index.core.utilities.token_counting import TokenCounter
 
 from aquila2_runtime import ContextOverflowError
@@ -26,11 +29,20 @@ _PADDING_SHARE: Final = 4
 
 
 class ModelPromptHelper(PromptHelper):
-    """Packs prompts for one model's window and tokenizer; arguments are ``PromptHelper``'s."""
+    """Packs prompts for one model's window and tokenizer.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        *args: ``PromptHelper``'s.
+        system_prompt: What the window is less already: the system prompt of its model.
+        **kwargs: ``PromptHelper``'s.
+    """
+
+    _system_prompt: str = PrivateAttr()
+
+    def __init__(self, *args: Any, system_prompt: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._token_counter = ModelTokenCounter(self._token_counter.tokenizer)
+        self._system_prompt = system_prompt or ""
 
     @classmethod
     def class_name(cls) -> str:
@@ -75,7 +87,14 @@ class ModelPromptHelper(PromptHelper):
         llm: Any = None,
         tools: Any = None,
     ) -> int:
-        size = super()._get_available_chunk_size(prompt, num_chunks, 0, llm, tools)
+        # What LlamaIndex looks for in the model, but for its system prompt.
+        if isinstance(prompt, SelectorPromptTemplate):
+            prompt = prompt.select(llm=llm)
+        tools = self._get_tools_from_llm(llm, list(tools or ()))
+        asked = llm.llm if isinstance(llm, StructuredLLM) else llm
+        if asked is not None and (asked.system_prompt or "") == self._system_prompt:
+            asked = None
+        size = super()._get_available_chunk_size(prompt, num_chunks, 0, asked, tools)
         return max(1, size - min(padding, max(size // _PADDING_SHARE, DEFAULT_PADDING)))
 
 

@@ -131,7 +131,8 @@ class Specified(Fields):
         """What LlamaIndex plans with; reads config and tokenizer at first, then is kept.
 
         ``context_window`` is the model's length less what the template and the system prompt
-        take, because LlamaIndex plans with the text alone. ``runtime.info`` has the whole length.
+        take; ``runtime.info`` has the whole length. Most of LlamaIndex plans with the text alone.
+        Its ``PromptHelper`` takes the system prompt off again, which ``prompt_helper()`` does not.
         """
         key = (
             self.system_prompt,
@@ -168,8 +169,9 @@ class Specified(Fields):
         """Make this LlamaIndex's default model, with its tokenizer and its prompt helper.
 
         Call it before making node parsers and memories, which keep the tokenizer they find, and
-        again after changing ``max_tokens``. Chat engines pack their prompts by the default helper
-        and take no other. Never done implicitly, since the defaults are the whole process's.
+        again after changing ``max_tokens`` or ``system_prompt``. Chat engines pack their prompts
+        by the default helper and take no other. Never done implicitly, since the defaults are the
+        whole process's.
         """
         from llama_index.core import Settings
 
@@ -180,7 +182,7 @@ class Specified(Fields):
 
     def prompt_helper(self) -> PromptHelper:
         """Make a PromptHelper for this model's window and tokenizer."""
-        return make_prompt_helper(self.metadata, self.tokenizer_fn)
+        return make_prompt_helper(self.metadata, self.tokenizer_fn, self.system_prompt)
 
     def node_parser(
         self, chunk_size: int | None = None, chunk_overlap: int | None = None
