@@ -60,5 +60,5 @@ class Call:
         request = dict(self.options.request)
         if self.messages is None and self.options.fit_is_default:
             request.pop("fit", None)
-        request["answer_limit"] = default_limit(runtime.info.max_model_len)
+        request.setdefault("answer_limit", default_limit(runtime.info.max_model_len))
         return self.options.params, request

@@ -25,8 +25,8 @@ SAMPLING_KEYWORDS: Final = FIELD_NAMES - _NOT_HERE
 SAMPLING_FIELDS: Final = SAMPLING_KEYWORDS - {"constraint", "logit_bias"}
 REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
 TOOL_KEYWORDS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
-# The constructor's field of this name hears of loading, a call's of reading its prompt.
-_OF_CALLS: Final = frozenset({"progress"})
+# The constructor has no such field, or, for progress, one that hears of loading.
+_OF_CALLS: Final = frozenset({"answer_limit", "progress"})
 CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | _OF_CALLS | set(MAX_TOKENS_ALIASES)
 CHAT_KEYWORDS: Final = CALL_KEYWORDS | TOOL_KEYWORDS
 
@@ -75,7 +75,7 @@ def call_options(
 
     A keyword given as None takes the constructor's value, except ``seed``, ``timeout``, ``fit``,
     ``adapter`` and ``logprobs``, which None switches off. Stop strings and stop ids add to the
-    constructor's.
+    constructor's. An ``answer_limit`` replaces the constructor's ``max_tokens``, not the call's.
 
     Args:
         defaults: The constructor's sampling fields, ``adapter``, ``fit`` and ``timeout``.
@@ -102,6 +102,8 @@ def call_options(
     for name in ("stop", "stop_token_ids"):
         if asked.get(name) is not None:
             sampling[name] = _both(defaults.get(name), asked[name])
+    if asked.get("answer_limit") is not None and asked.get("max_tokens") is None:
+        sampling["max_tokens"] = None
     params = SamplingParams(**sampling)
     request = {name: value for name, value in request.items() if value is not None}
     RequestOptions(**request)

@@ -53,6 +53,7 @@ class Structured(FunctionCalling):
 
         Raises:
             InvalidRequestError: The class is none, or its shortest object exceeds ``max_tokens``.
+                The constructor's is less where a long prompt leaves less.
             MissingDependencyError: llguidance is not installed.
             ValidationError: A validator of the class, written in Python, refuses the object.
         """
@@ -153,7 +154,10 @@ class Structured(FunctionCalling):
             )
         )
         messages = request.messages(self._get_messages(prompt, **prompt_args))
-        return request, messages, {**kwargs, "constraint": request.constraint}
+        # A query engine fills its prompt up to max_tokens before the form is named behind it, and
+        # takes a refusal for an empty answer: the constructor's limit gives way, a call's does not.
+        kwargs = {"answer_limit": self.max_tokens, **kwargs, "constraint": request.constraint}
+        return request, messages, kwargs
 
 
 def _checked(prompt: object, llm_kwargs: object) -> dict[str, Any]:

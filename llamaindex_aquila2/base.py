@@ -61,11 +61,14 @@ class Aquila2(Structured):
     Every endpoint takes ``max_tokens`` (or ``max_new_tokens``), ``temperature``, ``top_p``,
     ``top_k``, ``min_p``, ``repetition_penalty``, ``presence_penalty``, ``frequency_penalty``,
     ``seed``, ``stop`` (added to the constructor's), ``logprobs`` and the other fields of
-    ``SamplingParams``, and ``fit``, ``cache_salt``, ``timeout``, ``adapter`` and ``progress`` (a
-    function that is told how much of a long prompt is read); ``chat`` and its kin also ``tools``,
-    ``tool_choice`` and ``parallel_tool_calls``. An unknown keyword raises
-    ``UnknownParameterError``. ``response.raw`` holds ``usage``, ``finish_reason``,
-    ``stop_reason``, ``model``, ``timings`` and ``notices``; in a stream the last chunk does.
+    ``SamplingParams`` but ``n`` and ``prompt_logprobs``, for which a response has no place;
+    ``answer_limit`` (a ``max_tokens`` that is less where a long prompt leaves less), ``fit``,
+    ``cache_salt``, ``timeout``, ``adapter`` and ``progress`` (a function that is told how much of a
+    long prompt is read); ``chat`` and its kin also ``tools``, ``tool_choice`` and
+    ``parallel_tool_calls``. An unknown keyword raises ``UnknownParameterError``.
+
+    ``response.raw`` holds ``usage``, ``finish_reason``, ``stop_reason``, ``model``, ``timings`` and
+    ``notices``; in a stream the last chunk does.
     """
 
     # Chat

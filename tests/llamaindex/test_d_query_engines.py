@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from llama_index.core import PromptTemplate, Settings, get_response_synthesizer
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts import SelectorPromptTemplate
 from llama_index.core.schema import NodeWithScore, TextNode
+from pydantic import BaseModel
 
-from aquila2_runtime import Aquila2Runtime
+from aquila2_runtime import Aquila2Runtime, ContextOverflowError, InvalidConstraintError
 from llamaindex_aquila2 import Aquila2
-from llamaindex_aquila2.conformance.objects import Town
+from llamaindex_aquila2.conformance.objects import METHODS, Town, predict
 from llamaindex_aquila2.conformance.texts import document
 from tests.llamaindex.scripted import ScriptedEngine, scripted_runtime
 from tests.llamaindex.support import MakeLLM
 
 QUESTION = PromptTemplate("Context: {context_str}\nQuestion: {query_str}")
+OSTIA = '{"name": "Ostia", "inhabitants": 1, "rivers": []}'
+
+
+class Visit(BaseModel):
+    """A class with a long form and short objects."""
+
+    town: Literal[
+        "Ostia", "Tivoli", "Frascati", "Anzio", "Nettuno", "Viterbo", "Bracciano", "Civitavecchia",
+        "Ostia Antica", "Albano", "Genzano", "Velletri", "Palestrina", "Subiaco", "Fiumicino",
+    ]  # fmt: skip
 
 
 def text_of(llm: Aquila2, tokens: int) -> str:
@@ -84,3 +96,60 @@ class TestDSystemPrompts:
         room = llm.prompt_helper()._get_available_chunk_size(QUESTION, llm=structured, tools=tools)
         assert room < llm.prompt_helper()._get_available_chunk_size(QUESTION, llm=llm)
         assert tools == []
+
+
+class TestDObjects:
+    @pytest.mark.parametrize(
+        ("mode", "tokens"), [("compact", 1_700), ("refine", 1_700), ("tree_summarize", 4_000)]
+    )
+    def test_a_query_engine_answers_with_an_object_behind_a_full_prompt(
+        self, demo_runtime: Aquila2Runtime, mode: str, tokens: int
+    ) -> None:
+        """LlamaIndex packs the prompt before the form is named, and takes a refusal for silence."""
+        runtime, engine = scripted_runtime(demo_runtime, 2_048, 3)
+        llm = Aquila2.from_runtime(runtime, max_tokens=128)
+        engine.script = ['{"town": "Ostia"}'] * 9
+        synthesizer = get_response_synthesizer(
+            llm=llm, prompt_helper=llm.prompt_helper(), response_mode=mode, output_cls=Visit
+        )
+        node = TextNode(text=text_of(llm, tokens))
+        response = synthesizer.synthesize("What?", [NodeWithScore(node=node, score=1.0)])
+        assert Visit.model_validate_json(str(response)).town == "Ostia"
+        fullest = max(len(request.prompt_token_ids) for request in engine.asked)
+        assert fullest > 2_048 - 128
+        for request in engine.asked:
+            room = 2_048 - len(request.prompt_token_ids)
+            assert request.max_tokens == min(128, room)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_the_constructor_s_limit_gives_way_and_a_call_s_does_not(
+        self, make_llm: MakeLLM, method: str
+    ) -> None:
+        llm = make_llm(max_model_len=512, max_tokens=200)
+        prompt = PromptTemplate(text_of(llm, 360))
+        assert type(predict(llm, method, Town, prompt=prompt)[-1]) is Town
+        with pytest.raises(ContextOverflowError) as caught:
+            predict(llm, method, Town, prompt=prompt, llm_kwargs={"max_tokens": 200})
+        assert caught.value.max_tokens == 200
+        hopeless = PromptTemplate(text_of(llm, 460))
+        with pytest.raises(InvalidConstraintError, match="there is room for"):
+            predict(llm, method, Town, prompt=hopeless)
+
+    def test_the_constructor_s_limit_holds_where_there_is_room(
+        self, demo_runtime: Aquila2Runtime
+    ) -> None:
+        runtime, engine = scripted_runtime(demo_runtime, 2_048, 0)
+        llm = Aquila2.from_runtime(runtime, max_tokens=90)
+        for own, kwargs in ((90, {}), (40, {"max_tokens": 40}), (40, {"max_new_tokens": 40})):
+            engine.script = [OSTIA]
+            predict(llm, "structured_predict", Town, llm_kwargs=kwargs)
+            assert engine.asked[-1].max_tokens == own
+        llm.max_tokens = None
+        engine.script = [OSTIA]
+        predict(llm, "structured_predict", Town)
+        assert engine.asked[-1].max_tokens == llm.metadata.num_output
+        llm.chat([ChatMessage("Hi")], answer_limit=7)
+        assert engine.asked[-1].max_tokens == 7
+        llm.max_tokens = 90
+        llm.chat([ChatMessage("Hi")], answer_limit=7)
+        assert engine.asked[-1].max_tokens == 7
