@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from llamaindex_aquila2._messages import check_conversation
+from llamaindex_aquila2._messages import check_conversation, check_text
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -40,8 +40,23 @@ def chat_endpoint(function: Endpoint) -> Endpoint:
 
 
 def completion_endpoint(function: Endpoint) -> Endpoint:
-    """Fire one pair of completion events per call."""
-    return cast(Endpoint, llm_completion_callback()(function))
+    """Fire one pair of completion events per call; refuse what is no text before them."""
+    observed: Callable[..., Any] = llm_completion_callback()(function)
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def checked_async(self: Any, prompt: str, *args: Any, **kwargs: Any) -> Any:
+            check_text(prompt)
+            return await cast(Awaitable[Any], observed(self, prompt, *args, **kwargs))
+
+        return cast(Endpoint, _plain(checked_async))
+
+    @functools.wraps(function)
+    def checked(self: Any, prompt: str, *args: Any, **kwargs: Any) -> Any:
+        check_text(prompt)
+        return observed(self, prompt, *args, **kwargs)
+
+    return cast(Endpoint, _plain(checked))
 
 
 def _plain(wrapper: Any) -> Any:

@@ -55,6 +55,18 @@ def check_conversation(messages: object) -> None:
             )
 
 
+def check_text(prompt: object) -> None:
+    """Refuse a prompt that is no string.
+
+    Raises:
+        InvalidPromptError: It is not one.
+    """
+    if not isinstance(prompt, str):
+        raise InvalidPromptError(
+            f"The prompt must be a string, not {type(prompt).__name__}.", parameter="prompt"
+        )
+
+
 def is_brief(prompt: object) -> bool:
     """Whether a text or conversation is so short that an event loop may read it itself."""
     if isinstance(prompt, str):

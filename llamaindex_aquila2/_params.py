@@ -27,7 +27,10 @@ REQUEST_KEYWORDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
 TOOL_KEYWORDS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 # The constructor has no such field, or, for progress, one that hears of loading.
 _OF_CALLS: Final = frozenset({"answer_limit", "progress"})
-CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | _OF_CALLS | set(MAX_TOKENS_ALIASES)
+# LlamaIndex's DocumentContextExtractor sends every model Anthropic's, and only logs a refusal.
+_WITHOUT_A_WIRE: Final = frozenset({"extra_headers"})
+_ALIASES: Final = frozenset(MAX_TOKENS_ALIASES)
+CALL_KEYWORDS: Final = SAMPLING_KEYWORDS | REQUEST_KEYWORDS | _OF_CALLS | _WITHOUT_A_WIRE | _ALIASES
 CHAT_KEYWORDS: Final = CALL_KEYWORDS | TOOL_KEYWORDS
 
 
@@ -47,7 +50,7 @@ class CallOptions:
 
 
 def unalias(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Bring other names of ``max_tokens`` to that name.
+    """Bring other names of ``max_tokens`` to that name; beside a value, None says nothing.
 
     Raises:
         InvalidSamplingParamsError: The limit is given twice, with different values.
@@ -56,15 +59,15 @@ def unalias(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     for alias in MAX_TOKENS_ALIASES:
         if alias not in given:
             continue
-        if plain.get("max_tokens", given[alias]) != given[alias]:
+        value, other = given[alias], plain.get("max_tokens")
+        if value is not None and other is not None and value != other:
             raise InvalidSamplingParamsError(
-                f"{where} was given {alias}={given[alias]!r} and another limit, "
-                f"{plain['max_tokens']!r}.",
+                f"{where} was given {alias}={value!r} and another limit, {other!r}.",
                 parameter=alias,
-                value=given[alias],
+                value=value,
                 hint="They mean the same; give one.",
             )
-        plain["max_tokens"] = given[alias]
+        plain["max_tokens"] = other if value is None else value
     return plain
 
 
@@ -88,6 +91,8 @@ def call_options(
     """
     reject_unknown(given, known, "Aquila2")
     asked = unalias(given, "The call")
+    for name in _WITHOUT_A_WIRE:
+        asked.pop(name, None)
     request = {name: value for name, value in defaults.items() if name in REQUEST_KEYWORDS}
     sampling = {name: value for name, value in defaults.items() if name in SAMPLING_KEYWORDS}
     can_be_none = {"seed", "logprobs"}

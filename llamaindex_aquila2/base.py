@@ -65,7 +65,8 @@ class Aquila2(Structured):
     ``answer_limit`` (a ``max_tokens`` that is less where a long prompt leaves less), ``fit``,
     ``cache_salt``, ``timeout``, ``adapter`` and ``progress`` (a function that is told how much of a
     long prompt is read); ``chat`` and its kin also ``tools``, ``tool_choice`` and
-    ``parallel_tool_calls``. An unknown keyword raises ``UnknownParameterError``.
+    ``parallel_tool_calls``. ``extra_headers`` means nothing; any other keyword raises
+    ``UnknownParameterError``.
 
     ``response.raw`` holds ``usage``, ``finish_reason``, ``stop_reason``, ``model``, ``timings`` and
     ``notices``; in a stream the last chunk does.
@@ -184,10 +185,6 @@ class Aquila2(Structured):
     def _completion_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Call:
         options = call_options(self._call_defaults(), kwargs)
         self._lease.check_adapter(options.request.get("adapter"))
-        if not isinstance(prompt, str):
-            raise InvalidPromptError(
-                f"The prompt must be a string, not {type(prompt).__name__}.", parameter="prompt"
-            )
         if formatted:
             return Call(messages=None, text=prompt, options=options)
         own = self.completion_to_prompt
