@@ -6,6 +6,7 @@ parses. Validators written in Python are no part of a schema: they can still ref
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Generic
 
@@ -16,7 +17,7 @@ from llama_index.core.base.llms.types import (
     MessageRole,
     TextBlock,
 )
-from llama_index.core.bridge.pydantic import BaseModel, ValidationError
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.types import Model
 
@@ -112,10 +113,13 @@ class ObjectStream(Generic[Model]):
             return None
         if not isinstance(value, dict) or value == self._last:
             return None
-        self._last = value
+        # A copy, because a validator that runs before the others may change what it is given.
+        self._last = copy.deepcopy(value)
         try:
             return self._class.model_validate(value)
-        except ValidationError:
+        except Exception:
+            # Not only ValidationError: such a validator, written for whole objects, may look for a
+            # member that is not there yet. The whole object's errors are read()'s to raise.
             if self._partial is None:
                 self._partial = create_flexible_model(self._class)
-            return self._partial.model_validate(value)
+            return self._partial.model_validate(copy.deepcopy(self._last))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Generator
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.instrumentation.events.llm import (
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from llama_index.core.prompts import PromptTemplate
 
 dispatcher = get_dispatcher(__name__)
+
+# LlamaIndex's programs take these out of llm_kwargs; an object is asked for without tools.
+_OF_PROGRAMS: Final = frozenset({"tool_required", "tool_choice", "allow_parallel_tool_calls"})
 
 
 class Structured(FunctionCalling):
@@ -172,7 +175,7 @@ def _checked(prompt: object, llm_kwargs: object) -> dict[str, Any]:
         _fail("llm_kwargs", llm_kwargs, "a dictionary or None")
     if llm_kwargs and llm_kwargs.get("constraint") is not None:
         _fail("constraint", llm_kwargs["constraint"], "left out: the class is what is asked for")
-    return dict(llm_kwargs or {})
+    return {name: value for name, value in (llm_kwargs or {}).items() if name not in _OF_PROGRAMS}
 
 
 def _fail(name: str, value: object, allowed: str) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import datetime
+import itertools
 import json
 import re
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.types import PydanticProgramMode
-from pydantic import BaseModel, RootModel, ValidationError, field_validator
+from pydantic import BaseModel, RootModel, ValidationError, field_validator, model_validator
 
 from aquila2_runtime import (
     Aquila2Runtime,
@@ -22,6 +23,7 @@ from aquila2_runtime import (
     JsonSchema,
     MissingDependencyError,
     RequestTimeoutError,
+    UnknownParameterError,
 )
 from aquila2_runtime.grammar.compiler import Compiler
 from llamaindex_aquila2 import Aquila2
@@ -99,6 +101,34 @@ class TestFErrors:
         with pytest.raises(ValidationError, match="never"):
             predict(make_llm(max_tokens=30), "stream_structured_predict", Never)
 
+    def test_a_validator_for_whole_objects_may_fail_on_parts_of_one(
+        self, make_llm: MakeLLM
+    ) -> None:
+        """It looked for a member that was not written yet, and the stream died of a KeyError."""
+
+        class Pair(BaseModel):
+            low: int
+            high: int
+            notes: list[str]
+
+            @model_validator(mode="before")
+            @classmethod
+            def order(cls, given: dict[str, Any]) -> dict[str, Any]:
+                given["low"], given["high"] = sorted((given["low"], given["high"]))
+                given["notes"].append("sorted")
+                return given
+
+        llm = make_llm(max_tokens=80)
+        found = predict(llm, "stream_structured_predict", Pair)
+        assert type(found[-1]) is Pair
+        assert found[-1:] == predict(llm, "astream_structured_predict", Pair)[-1:]
+        assert found[-1:] == predict(llm, "structured_predict", Pair)
+        assert all(item.notes in (None, []) for item in found if type(item) is not Pair)
+        # What it changes is no news, and is not changed twice.
+        assert all(item.notes.count("sorted") == 1 for item in found if type(item) is Pair)
+        seen = [item.model_dump() for item in found[:-1]]
+        assert all(before != after for before, after in itertools.pairwise(seen))
+
     def test_an_object_that_is_a_list_streams_too(self, make_llm: MakeLLM) -> None:
         class Numbers(RootModel[list[int]]):
             """Some numbers."""
@@ -114,6 +144,17 @@ class TestFErrors:
             engine.script, engine.reason = ['{"name": "Os'], FinishReason.TIMEOUT
             with pytest.raises(RequestTimeoutError, match="complete"):
                 predict(Aquila2.from_runtime(runtime), method, Town)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_what_llama_index_s_programs_are_told_of_tools_is_not_refused(
+        self, llm: Aquila2, method: str
+    ) -> None:
+        """They take it out of the keywords themselves, so callers may give it to any model."""
+        told = {"tool_required": True, "tool_choice": "any", "allow_parallel_tool_calls": False}
+        found = predict(llm, method, Town, llm_kwargs={"max_tokens": 60, **told})
+        assert type(found[-1]) is Town
+        with pytest.raises(UnknownParameterError):
+            predict(llm, method, Town, llm_kwargs={"tool_wanted": True})
 
     def test_f19_without_llguidance_the_extra_is_named(
         self, llm: Aquila2, demo_runtime: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch
