@@ -43,6 +43,8 @@ class _Slot:
     def __init__(self, options: LoadOptions | None, runtime: Aquila2Runtime | None) -> None:
         self.options = options
         self.lock = threading.Lock()
+        # Of its own: whoever asks for facts, on an event loop even, does not wait for weights.
+        self.facts_lock = threading.Lock()
         self.runtime = runtime
         self.facts: ModelFacts | None = None
         self.leases: weakref.WeakSet[RuntimeLease] = weakref.WeakSet()
@@ -140,7 +142,9 @@ class RuntimeLease:
             CheckpointError: The checkpoint cannot be found, or its files are wrong.
         """
         slot = self._open()
-        with slot.lock:
+        if slot.facts is not None:
+            return slot.facts
+        with slot.facts_lock:
             if slot.facts is None:
                 from aquila2_runtime.facts import facts_of_options, facts_of_runtime
 

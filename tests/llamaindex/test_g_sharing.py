@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,34 @@ class TestGSharing:
         for llm in (first, second, copied):
             with pytest.raises(EngineClosedError):
                 llm.complete(QUESTION)
+
+    def test_metadata_does_not_wait_for_weights_that_another_thread_loads(
+        self, demo_path: Path, tmp_path: Path
+    ) -> None:
+        """It is asked for on event loops, by every query engine that is made."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        def wait(stage: str, done: int, total: int) -> None:
+            if threading.current_thread() is loader:
+                begun.set()
+                go_on.wait(60)
+
+        own = str(shutil.copytree(demo_path, tmp_path / "demo"))
+        llm = Aquila2(own, template="aquila-v1", device="cpu", max_tokens=2, progress=wait)
+        loader = threading.Thread(target=llm.warmup)
+        asker = threading.Thread(target=lambda: llm.metadata, daemon=True)
+        loader.start()
+        try:
+            assert begun.wait(60)
+            asker.start()
+            asker.join(30)
+            assert not asker.is_alive()
+            assert not llm._lease.loaded
+        finally:
+            go_on.set()
+            loader.join()
+        assert llm.complete(QUESTION).text
+        llm.close()
 
     def test_constructing_reads_nothing(self) -> None:
         """A model that is not there is missed at first use."""
