@@ -34,6 +34,8 @@ _FUNCTIONS: Final = {
     "messages_to_prompt": plain_prompt,
     "completion_to_prompt": default_completion_to_prompt,
 }
+# What a copy keeps, and a dictionary or a pickle leaves out.
+_HANDLERS: Final = frozenset({"callback_manager", "rate_limiter", "progress"})
 
 
 class Specified(Fields):
@@ -225,8 +227,7 @@ class Specified(Fields):
                 hint="Construct a model with model= instead.",
             )
         fields = {**self._specification(), **update}
-        fields["callback_manager"] = update.get("callback_manager", self.callback_manager)
-        fields["rate_limiter"] = update.get("rate_limiter", self.rate_limiter)
+        fields.update({name: update.get(name, getattr(self, name)) for name in _HANDLERS})
         if not changed:
             fields["_lease"] = self._lease
         copy = type(self)(**fields)
@@ -248,9 +249,8 @@ class Specified(Fields):
 
     def _specification(self) -> dict[str, Any]:
         """Every field but handlers; functions only where they are the caller's own."""
-        handlers = {"callback_manager", "rate_limiter", "progress"}
         fields = {
-            name: getattr(self, name) for name in type(self).model_fields if name not in handlers
+            name: getattr(self, name) for name in type(self).model_fields if name not in _HANDLERS
         }
         for name, default in _FUNCTIONS.items():
             if fields[name] is default:

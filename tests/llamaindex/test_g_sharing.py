@@ -67,6 +67,22 @@ class TestGSharing:
         with pytest.raises(UnknownParameterError):
             llm.model_copy(update={"max_tokenz": 3})
 
+    def test_a_copy_keeps_who_hears_of_its_loading(self, demo_path: Path, tmp_path: Path) -> None:
+        told: list[str] = []
+        own = str(shutil.copytree(demo_path, tmp_path / "demo"))
+        llm = Aquila2(
+            own, template="aquila-v1", device="cpu", progress=lambda *news: told.append(news[0])
+        )
+        for update in ({"max_tokens": 3}, {"max_model_len": 300}):
+            copied = llm.model_copy(update=update)
+            assert copied.progress is llm.progress
+            assert "progress" not in copied.to_dict()
+            assert llm.model_copy(update={**update, "progress": None}).progress is None
+        # Of another length, it is loaded for itself.
+        assert not told
+        copied.warmup().close()
+        assert told
+
     def test_dictionaries_and_json_come_back_equal(self, make_llm: MakeLLM) -> None:
         """A5: a specification without weights, functions or secrets."""
         llm = make_llm(
