@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 from llama_index.core.memory import ChatMemoryBuffer
+
+from llamaindex_aquila2._tool_calls import call_text
 
 _ANSWERS: Final = (MessageRole.ASSISTANT, MessageRole.TOOL)
 
@@ -16,7 +18,8 @@ class ModelChatMemory(ChatMemoryBuffer):
 
     LlamaIndex's own returns the last message however long it is, which overfills a small context
     where that message is an answer and a question follows. It also refuses to work beside a system
-    message that is longer than the limit, where this one gives nothing back but the question.
+    message that is longer than the limit, where this one gives nothing back but the question. And
+    it counts what is said only, where calls take room in the prompt too.
     """
 
     def get(
@@ -39,6 +42,12 @@ class ModelChatMemory(ChatMemoryBuffer):
         if found or not history or history[-1].role != MessageRole.USER:
             return found
         return history[-1:]
+
+    def _token_count_for_messages(self, messages: list[ChatMessage]) -> int:
+        blocks = (block for message in messages for block in message.blocks)
+        calls = "".join(call_text(block) for block in blocks if isinstance(block, ToolCallBlock))
+        said = super()._token_count_for_messages(messages)
+        return said + len(self.tokenizer_fn(calls)) if calls else said
 
 
 def _starts(history: Sequence[ChatMessage]) -> list[int]:

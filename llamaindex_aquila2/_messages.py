@@ -18,7 +18,7 @@ from llama_index.core.base.llms.types import (
 
 from aquila2_runtime import InvalidPromptError, Message, ToolCall, UnsupportedContentError
 from aquila2_runtime.preparing import BRIEF_CHARACTERS, BRIEF_MESSAGES
-from llamaindex_aquila2._tool_calls import read_call
+from llamaindex_aquila2._tool_calls import call_text, read_call
 
 # LlamaIndex's roles by the runtime's four.
 ROLES: Final = {
@@ -126,13 +126,11 @@ def _read(message: ChatMessage, index: int) -> tuple[str, list[ToolCall]]:
         if isinstance(block, TextBlock):
             pieces.append(block.text)
         elif isinstance(block, ToolCallBlock):
-            call = read_call(block)
+            call = read_call(block) if calling else None
             if call is None:
-                pieces.append(f"{block.tool_name}({block.tool_kwargs})")
-            elif calling:
-                calls.append(call)
+                pieces.append(call_text(block))
             else:
-                pieces.append(call.text)
+                calls.append(call)
         elif isinstance(block, CitableBlock):
             pieces.extend(_inner_text(inner, index, position) for inner in block.content)
         elif isinstance(block, CitationBlock):

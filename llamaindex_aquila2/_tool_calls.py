@@ -109,6 +109,12 @@ def read_call(block: ToolCallBlock) -> ToolCall | None:
     return ToolCall(block.tool_name, plain)
 
 
+def call_text(block: ToolCallBlock) -> str:
+    """Return what a prompt says of a call."""
+    call = read_call(block)
+    return f"{block.tool_name}({block.tool_kwargs})" if call is None else call.text
+
+
 def _decoded(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from typing import Any
 
 import pytest
 from llama_index.core import (
@@ -14,7 +15,7 @@ from llama_index.core import (
     get_response_synthesizer,
     set_global_tokenizer,
 )
-from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock
+from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock, ToolCallBlock
 from llama_index.core.indices.prompt_helper import DEFAULT_PADDING
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import NodeWithScore, TextNode
@@ -23,6 +24,7 @@ from llama_index.core.utilities.token_counting import TokenCounter
 from aquila2_runtime import Aquila2Runtime, ContextOverflowError
 from llamaindex_aquila2 import Aquila2
 from llamaindex_aquila2._chat_memory import ModelChatMemory
+from llamaindex_aquila2._messages import plain_prompt
 from llamaindex_aquila2._prompt_helper import ModelPromptHelper, ModelTokenCounter, TextList
 from llamaindex_aquila2.conformance.texts import CODE, document
 from tests.llamaindex.scripted import scripted_runtime
@@ -138,6 +140,25 @@ def test_a_memory_gives_back_what_llamaindex_s_own_would(seed: int) -> None:
     if long and expected[-1].role != "user":
         expected = []
     assert get(ModelChatMemory) == expected
+
+
+@pytest.mark.parametrize("arguments", [{"text": "word " * 60}, '{"text": "' + "word " * 60])
+def test_a_memory_counts_the_calls_in_its_messages(make_llm: MakeLLM, arguments: Any) -> None:
+    """Ten of them once went into a prompt for the room of none."""
+    llm = make_llm()
+    memory = llm.chat_memory(200)
+    for place in range(10):
+        memory.put(ChatMessage("Put it down."))
+        call = ToolCallBlock(tool_call_id=str(place), tool_name="note", tool_kwargs=arguments)
+        memory.put(ChatMessage(role="assistant", blocks=[call]))
+        memory.put(ChatMessage("", role="tool", additional_kwargs={"tool_call_id": str(place)}))
+    memory.put(ChatMessage("And then?"))
+    kept = memory.get()
+    assert kept[-1].content == "And then?"
+    assert 4 <= len(kept) < 10
+    said = plain_prompt(kept).splitlines()
+    called = [line for line in said if "note" in line]
+    assert 0 < sum(len(llm.tokenizer_fn(line)) for line in called) <= 200
 
 
 def test_a_memory_counts_as_much_as_it_gives_back_however_old_the_talk_is() -> None:
