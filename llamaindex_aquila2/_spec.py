@@ -21,7 +21,7 @@ from llamaindex_aquila2._fields import Fields
 from llamaindex_aquila2._helpers import make_chat_memory, make_node_parser, make_prompt_helper
 from llamaindex_aquila2._messages import plain_prompt
 from llamaindex_aquila2._params import MAX_TOKENS_ALIASES, SAMPLING_FIELDS, default_limit, unalias
-from llamaindex_aquila2._tokens import load_tokenizer, template_tokens
+from llamaindex_aquila2._tokens import load_tokenizer, plain_tokens, template_tokens
 
 if TYPE_CHECKING:
     from llama_index.core.indices.prompt_helper import PromptHelper
@@ -132,9 +132,9 @@ class Specified(Fields):
     def metadata(self) -> LLMMetadata:
         """What LlamaIndex plans with; reads config and tokenizer at first, then is kept.
 
-        ``context_window`` is the model's length less what the template and the system prompt
-        take; ``runtime.info`` has the whole length. Most of LlamaIndex plans with the text alone.
-        Its ``PromptHelper`` takes the system prompt off again, which ``prompt_helper()`` does not.
+        ``context_window`` is ``runtime.info.max_model_len`` less what the template, or in plain
+        text the names of roles, and the system prompt take: LlamaIndex plans with the text alone.
+        Only its ``PromptHelper`` takes the system prompt off again; ``prompt_helper()`` does not.
         """
         key = (
             self.system_prompt,
@@ -279,14 +279,13 @@ class Specified(Fields):
     def _find_metadata(self) -> LLMMetadata:
         facts = self._lease.facts()
         chats = self._chats()
-        taken = 0
-        if self.system_prompt and not (chats and facts.template):
-            taken = len(self.tokenizer_fn(self.system_prompt + "\n\n")) + 1
-        elif chats and facts.template:
+        if not (chats and facts.template):
+            taken = plain_tokens(self.tokenizer_fn, self.system_prompt)
+        elif self.system_prompt:
+            self.tokenizer_fn(self.system_prompt)
+            taken = template_tokens(self._tokenizer, facts.template, self.system_prompt)
+        else:
             taken = facts.template_tokens
-            if self.system_prompt:
-                self.tokenizer_fn(self.system_prompt)
-                taken = template_tokens(self._tokenizer, facts.template, self.system_prompt)
         return LLMMetadata(
             context_window=max(1, facts.max_model_len - taken),
             num_output=self.max_tokens or default_limit(facts.max_model_len),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+
 from aquila2_runtime import Message, RuntimeLease
+from llamaindex_aquila2._messages import plain_prompt
 
 if TYPE_CHECKING:
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
@@ -59,3 +63,21 @@ def template_tokens(tokenizer: Aquila2Tokenizer, template: str, system_prompt: s
     around = len(tokenizer.encode_parts(rendered.parts)) - len(tokenizer.encode_ordinary(word))
     # A border token may join text on either side; one more keeps the count an upper bound.
     return around + 1
+
+
+def plain_tokens(encode: Callable[[str], list[int]], system_prompt: str | None) -> int:
+    """Count what plain text adds to one text, the system prompt included.
+
+    That of a chat, which names its roles; a completion adds less.
+
+    Args:
+        encode: The tokenizer.
+        system_prompt: The system prompt in force.
+    """
+    word = "x"
+    messages = [ChatMessage(word)]
+    if system_prompt:
+        messages.insert(0, ChatMessage(system_prompt, role=MessageRole.SYSTEM))
+    before, after = plain_prompt(messages).rsplit(word, 1)
+    # As in a template, one more for the borders.
+    return len(encode(before)) + len(encode(after)) + 1

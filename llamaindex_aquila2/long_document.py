@@ -35,6 +35,8 @@ ORDERS: Final = ("document_first", "question_first")
 _PASSAGE_TOKENS: Final = 256
 _PASSAGE_SHARE: Final = 6  # of the room for the prompt, at most one in so many
 _SOURCES: Final = 4
+# What is asked for where only the prompt is to be read; the model's own min_tokens may be more.
+_ONE_TOKEN: Final = {"max_tokens": 1, "min_tokens": 0}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -158,13 +160,13 @@ class LongDocument:
         """
         plan = self._ahead()
         if plan is not None:
-            self._llm.chat(plan.messages, **self._keywords({"max_tokens": 1}))
+            self._llm.chat(plan.messages, **self._keywords(_ONE_TOKEN))
 
     async def aread(self) -> None:
         """Read the document ahead without blocking the event loop; see ``read``."""
         plan = await asyncio.to_thread(self._ahead)
         if plan is not None:
-            await self._llm.achat(plan.messages, **self._keywords({"max_tokens": 1}))
+            await self._llm.achat(plan.messages, **self._keywords(_ONE_TOKEN))
 
     # Inner steps
 

@@ -18,8 +18,9 @@ from aquila2_runtime import (
     InvalidRequestError,
     Message,
 )
+from llamaindex_aquila2 import Aquila2
 from llamaindex_aquila2.long_document import DocumentAnswer, LongDocument
-from tests.llamaindex.scripted import SENTENCES
+from tests.llamaindex.scripted import SENTENCES, scripted_runtime
 from tests.llamaindex.support import MakeLLM
 
 LIBRARY = (Path(__file__).parents[2] / "examples" / "documents" / "library_en.txt").read_text(
@@ -115,6 +116,37 @@ class TestJWhole:
         assert found and found[0].page == "2"
         assert found[0].text == LIBRARY[found[0].start : found[0].end]
         assert ask(document, "stream", QUESTIONS[0])[0].sources == ()
+
+    @pytest.mark.parametrize("system", [None, "You read contracts."])
+    @pytest.mark.parametrize("order", ["document_first", "question_first"])
+    def test_a_base_model_has_room_for_the_roles_that_plain_text_names(
+        self, demo_runtime: Aquila2Runtime, order: str, system: str | None
+    ) -> None:
+        """What just fitted the window was refused by a few tokens."""
+        runtime, engine = scripted_runtime(demo_runtime, 512, 0)
+        llm = Aquila2.from_runtime(
+            runtime, is_chat_model=False, max_tokens=64, system_prompt=system
+        )
+        whole = []
+        for tokens in range(425, 446):
+            text = "王" * tokens
+            assert len(llm.tokenizer_fn(text)) == tokens
+            whole.append(LongDocument(llm, text, order=order).ask("Why?").whole)
+            assert len(engine.asked[-1].prompt_token_ids) <= 512 - 64
+        assert {True, False} == set(whole)
+
+    @pytest.mark.parametrize("method", ["read", "aread"])
+    def test_reading_ahead_asks_for_one_token_whatever_the_model_s_least(
+        self, demo_runtime: Aquila2Runtime, method: str
+    ) -> None:
+        """The constructor's min_tokens exceeded the one token, and it was refused."""
+        runtime, engine = scripted_runtime(demo_runtime, 2_048, 0)
+        llm = Aquila2.from_runtime(runtime, max_tokens=64, min_tokens=8)
+        document = LongDocument(llm, LIBRARY)
+        read_ahead(document, method)
+        document.ask(QUESTIONS[0])
+        assert [request.max_tokens for request in engine.asked] == [1, 64]
+        assert [request.params.min_tokens for request in engine.asked] == [0, 8]
 
 
 class TestJExcerpts:
