@@ -97,6 +97,26 @@ def source_of(found: NodeWithScore) -> Source:
     )
 
 
+def place_of(source: Source, pages: Sequence[Page]) -> tuple[int, int]:
+    """Return where a passage stands in a document: its page's place, and its start in the page.
+
+    A retriever may not know the page, or count from elsewhere: then its text is looked for. What is
+    found neither way comes after everything.
+    """
+    text, start = source.text, source.start
+    for place, page in enumerate(pages):
+        if page.label == source.page and start is not None and page.text.startswith(text, start):
+            return place, start
+    for place, page in enumerate(pages):
+        start = page.text.find(text.strip())
+        if start >= 0:
+            return place, start
+    labels = [page.label for page in pages]
+    if source.page in labels and source.start is not None:
+        return labels.index(source.page), source.start
+    return len(pages), 0
+
+
 def _page(given: object, number: int, pages: int) -> Page:
     if isinstance(given, BaseNode):
         label = given.metadata.get("page_label")

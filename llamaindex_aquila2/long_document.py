@@ -21,7 +21,7 @@ from aquila2_runtime.shown import shown
 from llamaindex_aquila2._bm25 import BM25
 from llamaindex_aquila2._document_answer import DocumentAnswer
 from llamaindex_aquila2._params import unalias
-from llamaindex_aquila2._passages import Source, cut, read_pages, source_of
+from llamaindex_aquila2._passages import Source, cut, place_of, read_pages, source_of
 from llamaindex_aquila2.base import Aquila2
 
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ class LongDocument:
         _check_count("top_k", top_k)
         if passage_tokens is not None:
             _check_count("passage_tokens", passage_tokens)
-        pages = read_pages(document)
         self._llm = llm
-        self._text = "\n\n".join(page.text for page in pages)
+        self._pages = read_pages(document)
+        self._text = "\n\n".join(page.text for page in self._pages)
         self._tokens = self._count(self._text)
         room = llm.metadata.context_window - llm.metadata.num_output
         size = passage_tokens or max(16, min(_PASSAGE_TOKENS, room // _PASSAGE_SHARE))
-        self._passages = cut(pages, self._count, size)
+        self._passages = cut(self._pages, self._count, size)
         self._index = BM25([passage.text for passage in self._passages])
         self._order = order
         self._instruction = instruction
@@ -234,8 +234,9 @@ class LongDocument:
     def _excerpt(self, question: str, kwargs: dict[str, Any], found: Sequence[Source]) -> _Plan:
         """The question and as many of the passages as fit, in the order of the document."""
         room, taken = self._room(kwargs), list[Source]()
+        places = {id(source): place_of(source, self._pages) for source in found}
         for source in found:
-            tried = self._in_order([*taken, source])
+            tried = sorted([*taken, source], key=lambda one: places[id(one)])
             if self._count(self._prompt(_joined(tried), question)) <= room:
                 taken = tried
         if found and not taken:
@@ -247,11 +248,6 @@ class LongDocument:
             )
         return _asking(self._prompt(_joined(taken), question), tuple(taken), question)
 
-    def _in_order(self, sources: Sequence[Source]) -> list[Source]:
-        places = {(one.page, one.start): at for at, one in enumerate(self._passages)}
-        unknown = len(places)
-        return sorted(sources, key=lambda one: places.get((one.page, one.start), unknown))
-
     def _answer(self, plan: _Plan, response: ChatResponse) -> DocumentAnswer:
         text, raw = response.message.content or "", dict(response.raw or {})
         sources: Sequence[Source] = ()
@@ -259,7 +255,10 @@ class LongDocument:
             sources = (
                 plan.shown
                 if plan.shown is not None
-                else self._in_order(self._best(f"{plan.question}\n{text}", _SOURCES))
+                else sorted(
+                    self._best(f"{plan.question}\n{text}", _SOURCES),
+                    key=lambda one: place_of(one, self._pages),
+                )
             )
         return DocumentAnswer(
             text=text,

@@ -195,6 +195,24 @@ class TestJExcerpts:
         assert (source.page, source.start, source.end) == ("9", 7, None)
         assert (source.text, source.score) == (FACT, 0.5)
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_what_a_retriever_finds_is_shown_in_the_order_of_the_document(
+        self, make_llm: MakeLLM, method: str
+    ) -> None:
+        """Its passages are others than ours; they were shown best first."""
+        llm, text = make_llm(max_tokens=8), book()
+        pages = [Document(text=text[:20_000]), Document(text=text[20_000:])]
+        nodes = llm.node_parser(chunk_size=100).get_nodes_from_documents(pages)
+        best_first = [nodes[place] for place in (-2, 5, 70, 40, 6)]
+
+        class Own(BaseRetriever):
+            def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+                return [NodeWithScore(node=node, score=1.0) for node in best_first]
+
+        document = LongDocument(llm, pages, retriever=Own())
+        shown = [source.text for source in ask(document, method, "电话？")[-1].sources]
+        assert shown == [nodes[place].get_content() for place in (5, 6, 40, 70, -2)]
+
     def test_a_question_for_which_there_is_no_room_is_refused(self, make_llm: MakeLLM) -> None:
         document = LongDocument(make_llm(), book())
         with pytest.raises(ContextOverflowError):

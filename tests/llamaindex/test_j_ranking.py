@@ -10,7 +10,7 @@ from llama_index.core import Document
 
 from aquila2_runtime import InvalidRequestError
 from llamaindex_aquila2._bm25 import BM25, terms
-from llamaindex_aquila2._passages import Page, cut, read_pages
+from llamaindex_aquila2._passages import Page, Source, cut, place_of, read_pages
 
 CITIES = {
     "北京是中国的首都，故宫和长城都在这里。": "故宫在哪个城市？",
@@ -47,6 +47,30 @@ class TestJRanking:
         assert index.rank("", 5) == []
         assert BM25([]).rank("cat", 5) == []
         assert len(index.rank("the museum of Lisbon", 1)) == 1
+
+
+class TestJPlaces:
+    PAGES = (Page("i", "One. Two. Three."), Page("ii", "Two. Four."), Page("i", "Five. One. Six."))
+
+    @pytest.mark.parametrize(
+        ("page", "start", "text", "place"),
+        [
+            ("i", 5, "Two.", (0, 5)),
+            ("ii", 0, "Two.", (1, 0)),
+            ("i", 6, "One.", (2, 6)),  # labels may come twice
+            ("ii", None, "Four.", (1, 5)),
+            (None, None, " Six.\n", (2, 11)),
+            ("9", 3, "Three.", (0, 10)),
+            (None, 99, "Five.", (2, 0)),
+            ("ii", 7, "Reworded.", (1, 7)),
+            ("9", 7, "Reworded.", (3, 0)),
+            (None, None, "Reworded.", (3, 0)),
+        ],
+    )
+    def test_a_passage_is_found_by_its_place_or_by_its_text(
+        self, page: str | None, start: int | None, text: str, place: tuple[int, int]
+    ) -> None:
+        assert place_of(Source(page=page, start=start, end=None, text=text), self.PAGES) == place
 
 
 class TestJPassages:
