@@ -16,6 +16,8 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools import BaseTool, ToolOutput
 from llama_index.core.tools.calling import acall_tool_with_selection, call_tool_with_selection
 
+from aquila2_runtime import RequestTimeoutError
+from llamaindex_aquila2._responses import timed_out
 from llamaindex_aquila2._spec import Specified
 from llamaindex_aquila2._tool_calls import selections
 from llamaindex_aquila2._tools import openai_tools, required_choice
@@ -59,9 +61,16 @@ class FunctionCalling(Specified):
 
         Raises:
             ValueError: There is none.
+            RequestTimeoutError: There is none because the answer's time limit passed.
         """
         found = selections(response.message)
         if not found and error_on_no_tool_call:
+            if timed_out(response):
+                raise RequestTimeoutError(
+                    "The time limit passed before a tool call was complete.",
+                    parameter="timeout",
+                    hint="Allow more time, or send fewer requests at once.",
+                )
             text = response.message.content or ""
             msg = f"The answer calls no tool; it reads: {text:.200}"
             raise ValueError(msg)
@@ -95,6 +104,7 @@ class FunctionCalling(Specified):
 
         Raises:
             ValueError: No tool was called, or one failed.
+            RequestTimeoutError: The time limit passed before a call was complete.
         """
         kwargs.setdefault("tool_required", error_on_no_tool_call)
         response = self.chat_with_tools(

@@ -29,6 +29,7 @@ from aquila2_runtime import (
 )
 from aquila2_runtime.shown import shown
 from llamaindex_aquila2._object_schema import object_schema
+from llamaindex_aquila2._responses import timed_out
 
 
 class ObjectRequest(Generic[Model]):
@@ -82,7 +83,7 @@ class ObjectRequest(Generic[Model]):
             RequestTimeoutError: The answer was cut in two by its time limit.
             ValidationError: A validator of the class refuses it.
         """
-        if isinstance(response.raw, dict) and response.raw["finish_reason"] == "timeout":
+        if timed_out(response):
             raise RequestTimeoutError(
                 "The time limit passed before the object was complete.", parameter="timeout"
             )

@@ -58,6 +58,14 @@ class Answer:
         )
 
 
+def timed_out(response: ChatResponse) -> bool:
+    """Whether an answer's time limit ended it."""
+    return (
+        isinstance(response.raw, dict)
+        and response.raw.get("finish_reason") == FinishReason.TIMEOUT.value
+    )
+
+
 def whole(output: RequestOutput) -> Answer:
     """Describe a whole answer."""
     usage = _usage(output.usage)
