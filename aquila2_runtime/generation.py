@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING
 
+from aquila2_runtime.begun import at_its_start
 from aquila2_runtime.detokenizer import IncrementalDetokenizer, StopChecker
 from aquila2_runtime.engine.base import Chunk, EngineRequest, Finished, IdLogprob, Started
 from aquila2_runtime.errors import RequestTimeoutError
@@ -231,12 +232,17 @@ class Answer:
 
 
 def read_stream(handle: RequestHandle, answer: Answer) -> Generator[Delta]:
-    """Yield an answer's deltas; closing the generator aborts the request.
+    """Yield an answer's deltas; closing the generator aborts the request, also before it is read.
 
     Raises:
         RequestTimeoutError: The time limit passed before the first token.
     """
+    return at_its_start(_read(handle, answer))
+
+
+def _read(handle: RequestHandle, answer: Answer) -> Generator[Delta | None]:
     try:
+        yield None
         while not answer.done:
             delta = answer.feed(handle.read())
             if delta is not None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
+from aquila2_runtime.begun import begun
 from llamaindex_aquila2._messages import check_conversation, check_text
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -34,7 +35,7 @@ def chat_endpoint(function: Endpoint) -> Endpoint:
     @functools.wraps(function)
     def checked(self: Any, messages: Sequence[ChatMessage], **kwargs: Any) -> Any:
         check_conversation(messages)
-        return observed(self, messages, **kwargs)
+        return _begun(observed(self, messages, **kwargs))
 
     return cast(Endpoint, _plain(checked))
 
@@ -54,9 +55,14 @@ def completion_endpoint(function: Endpoint) -> Endpoint:
     @functools.wraps(function)
     def checked(self: Any, prompt: str, *args: Any, **kwargs: Any) -> Any:
         check_text(prompt)
-        return observed(self, prompt, *args, **kwargs)
+        return _begun(observed(self, prompt, *args, **kwargs))
 
     return cast(Endpoint, _plain(checked))
+
+
+def _begun(answer: Any) -> Any:
+    """LlamaIndex's generator, which fires the events, in one that ends the work when closed."""
+    return begun(answer) if isinstance(answer, Generator) else answer
 
 
 def _plain(wrapper: Any) -> Any:

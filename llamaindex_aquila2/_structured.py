@@ -22,6 +22,7 @@ from llama_index.core.types import Model, PydanticProgramMode
 from llama_index_instrumentation import get_dispatcher
 
 from aquila2_runtime import InvalidRequestError
+from aquila2_runtime.begun import begun
 from aquila2_runtime.shown import shown
 from llamaindex_aquila2._function_calling import FunctionCalling
 from llamaindex_aquila2._objects import ObjectRequest, ObjectStream
@@ -110,7 +111,7 @@ class Structured(FunctionCalling):
                         yield _going_on(found)
             yield _finished(request, last)
 
-        return generate()
+        return begun(generate())
 
     async def astream_structured_predict(
         self,

@@ -17,6 +17,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 
 from aquila2_runtime import ContextOverflowError, InvalidPromptError, InvalidRequestError
+from aquila2_runtime.begun import begun
 from aquila2_runtime.shown import shown
 from llamaindex_aquila2._bm25 import BM25
 from llamaindex_aquila2._document_answer import DocumentAnswer
@@ -143,7 +144,7 @@ class LongDocument:
                 for chunk in chunks:
                     yield self._answer(plan, chunk)
 
-        return generate()
+        return begun(generate())
 
     async def astream(self, question: str, **kwargs: Any) -> AsyncGenerator[DocumentAnswer]:
         """Answer piece by piece without blocking the event loop; see ``stream``."""
