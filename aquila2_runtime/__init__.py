@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aquila2_runtime.conversation import Message
 from aquila2_runtime.errors import (
     Aquila2Error,
     CheckpointError,
@@ -34,6 +33,7 @@ from aquila2_runtime.errors import (
 )
 from aquila2_runtime.grammar import AnyJson, Choice, JsonSchema, LarkGrammar, Regex
 from aquila2_runtime.lease import ModelFacts, RuntimeLease
+from aquila2_runtime.message import Message
 from aquila2_runtime.outputs import (
     CompletionOutput,
     Delta,

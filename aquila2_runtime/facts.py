@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.resolve import resolve
-from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.conversation import render_messages
 from aquila2_runtime.lease import ModelFacts
+from aquila2_runtime.message import Message
 from aquila2_runtime.templates import Template, get_template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 

@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from aquila2_runtime.conversation import Message
 from aquila2_runtime.errors import (
     ContextOverflowError,
     InvalidRequestError,
     PromptTooLongError,
 )
+from aquila2_runtime.message import Message
 from aquila2_runtime.request_options import FITS
 from aquila2_runtime.shown import shown
 

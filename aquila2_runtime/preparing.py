@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from aquila2_runtime.conversation import Message
+from aquila2_runtime.message import Message
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.submission import Submission
 

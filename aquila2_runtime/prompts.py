@@ -7,13 +7,14 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
-from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.conversation import render_messages
 from aquila2_runtime.errors import (
     ContextOverflowError,
     InvalidPromptError,
     TemplateError,
 )
 from aquila2_runtime.fitting import Window, fit_messages, refuse_hopeless
+from aquila2_runtime.message import Message
 from aquila2_runtime.shown import shown
 from aquila2_runtime.templates import TEMPLATES, Template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer

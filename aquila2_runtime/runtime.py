@@ -12,11 +12,11 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from aquila2_runtime.batches import Batch, ParamsOrMany, one_each
-from aquila2_runtime.conversation import Message
 from aquila2_runtime.errors import InvalidPromptError
 from aquila2_runtime.generation import aread_stream, read_stream
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.loaded import Loaded
+from aquila2_runtime.message import Message
 from aquila2_runtime.preparing import prepared
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.submission import Submission, submit_one

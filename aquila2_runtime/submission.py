@@ -22,9 +22,9 @@ from aquila2_runtime.shown import shown
 from aquila2_runtime.tool_parser import ToolCallParser
 
 if TYPE_CHECKING:
-    from aquila2_runtime.conversation import Message
     from aquila2_runtime.engine.handle import RequestHandle
     from aquila2_runtime.load_options import Progress
+    from aquila2_runtime.message import Message
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 # Of the context, most that is kept for an answer without max_tokens where a prompt is shortened.

@@ -9,8 +9,8 @@ from typing import Final
 from aquila2_runtime.cli import options
 from aquila2_runtime.cli.failures import reported
 from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, note, say
-from aquila2_runtime.conversation import Message
 from aquila2_runtime.errors import GenerationError, InvalidRequestError
+from aquila2_runtime.message import Message
 from aquila2_runtime.runtime import Aquila2Runtime
 from aquila2_runtime.sampling import SamplingParams
 

@@ -12,7 +12,7 @@ from aquila2_runtime.cli import options
 from aquila2_runtime.cli.failures import reported, wrong
 from aquila2_runtime.cli.terminal import ProgressLine, TerminalText, note, say, to_json
 from aquila2_runtime.cli.texts import file_text, input_text
-from aquila2_runtime.conversation import Message
+from aquila2_runtime.message import Message
 from aquila2_runtime.outputs import RequestOutput
 from aquila2_runtime.runtime import Aquila2Runtime
 from aquila2_runtime.sampling import SamplingParams

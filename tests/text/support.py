@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from aquila2_runtime.conversation import Message
+from aquila2_runtime.message import Message
 from aquila2_runtime.parts import Control, Part
 from aquila2_runtime.templates import DEFAULT_SYSTEM
 from aquila2_runtime.token_table import CONTROL_TOKENS, END_OF_DOCUMENT

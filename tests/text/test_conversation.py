@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.conversation import render_messages
 from aquila2_runtime.errors import InvalidPromptError, TemplateError
+from aquila2_runtime.message import Message
 from aquila2_runtime.templates import DEFAULT_SYSTEM, TEMPLATES, get_template
 from tests.text.support import control_tokens, spelt
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.conversation import render_messages
 from aquila2_runtime.errors import ContextOverflowError, InvalidRequestError, PromptTooLongError
 from aquila2_runtime.fitting import Count, Window, fit_messages, refuse_hopeless
+from aquila2_runtime.message import Message
 from aquila2_runtime.templates import TEMPLATES
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from tests.text.support import PROSE

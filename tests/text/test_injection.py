@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from aquila2_runtime.conversation import ROLES, Message, render_messages
+from aquila2_runtime.conversation import render_messages
+from aquila2_runtime.message import ROLES, Message
 from aquila2_runtime.templates import TEMPLATES, Template, Text
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from tests.text.support import SPECIALS, control_tokens, controls_in, spelt

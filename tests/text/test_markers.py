@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquila2_runtime.conversation import ROLES, Message, render_messages
+from aquila2_runtime.conversation import render_messages
 from aquila2_runtime.errors import InvalidPromptError
 from aquila2_runtime.markers import BREAK, neutralise_markers, restore_markers
+from aquila2_runtime.message import ROLES, Message
 from aquila2_runtime.templates import TEMPLATES
 from tests.text.support import TEXT_TEMPLATES, spelt
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.conversation import render_messages
+from aquila2_runtime.message import Message
 from aquila2_runtime.templates import DEFAULT_SYSTEM, TEMPLATES, Control, Template, Text
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from tests.text.support import ONE_TURN, random_conversation, spelt

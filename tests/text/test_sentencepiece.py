@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.conversation import render_messages
 from aquila2_runtime.detokenizer import IncrementalDetokenizer
 from aquila2_runtime.errors import MissingDependencyError, TokenizerError
+from aquila2_runtime.message import Message
 from aquila2_runtime.templates import TEMPLATES
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from tests.text.support import PROSE, SPECIALS, controls_in, write_json

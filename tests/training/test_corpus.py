@@ -9,7 +9,8 @@ from itertools import islice
 
 import pytest
 
-from aquila2_runtime.conversation import Message, render_messages
+from aquila2_runtime.conversation import render_messages
+from aquila2_runtime.message import Message
 from aquila2_runtime.parts import Control
 from aquila2_runtime.templates import get_template
 from training.aquila2_demo import reasoning, replies, toolbox, tooltalk
