@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.messages.tool import (
+    ToolCallChunk,
+    invalid_tool_call,
+    tool_call,
+    tool_call_chunk,
+)
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from aquila2_runtime import FinishReason, Timings, TokenLogprob, Usage
@@ -76,32 +81,46 @@ class Chunks:
         self._info = runtime.info
         self._token_bytes = runtime.tokenizer.token_bytes
         self._stream_usage = stream_usage
-        self._called = False
+        self._index: int | None = None  # of the call begun last
 
-    def of(self, delta: Delta) -> ChatGenerationChunk | None:
-        """Return one delta's chunk; None while a call is written around its arguments."""
-        if not (delta.content or delta.tool_calls or delta.logprobs or delta.finish_reason):
-            return None
-        self._called = self._called or bool(delta.tool_calls)
-        message = AIMessageChunk(
-            content=delta.content,
-            tool_call_chunks=[
-                tool_call_chunk(
-                    name=piece.name,
-                    args=piece.arguments,
-                    id=None if piece.name is None else new_id(),
-                    index=piece.index,
-                )
-                for piece in delta.tool_calls
-            ],
-        )
+    def of(self, delta: Delta) -> Iterator[ChatGenerationChunk]:
+        """Yield one delta's chunks; none while a call is written around its arguments.
+
+        A delta holds all that arrived since the one before. LangChain takes pieces of calls for
+        pieces only in a chunk that has no text and is not the last, so each of the three is a
+        chunk of its own.
+        """
+        metadata: dict[str, Any] = {}
         if delta.logprobs is not None:
-            told = openai_logprobs(delta.logprobs, self._token_bytes)
-            message.response_metadata["logprobs"] = told
-        if delta.finish_reason is None:
-            return ChatGenerationChunk(message=message)
-        reason = finish_word(delta.finish_reason, called=self._called)
-        message.response_metadata |= ending(
+            # The first chunk has those of all the delta's tokens: added up, they are told once.
+            metadata["logprobs"] = openai_logprobs(delta.logprobs, self._token_bytes)
+        pieces = self._pieces(delta)
+        if delta.content or (metadata and not pieces and delta.finish_reason is None):
+            message = AIMessageChunk(content=delta.content, response_metadata=metadata)
+            yield ChatGenerationChunk(message=message)
+            metadata = {}
+        if pieces:
+            message = AIMessageChunk(
+                content="", tool_call_chunks=pieces, response_metadata=metadata
+            )
+            yield ChatGenerationChunk(message=message)
+            metadata = {}
+        if delta.finish_reason is not None:
+            yield self._last(delta, delta.finish_reason, metadata)
+
+    def _pieces(self, delta: Delta) -> list[ToolCallChunk]:
+        pieces = []
+        for piece in delta.tool_calls:
+            named = None if piece.name is None else new_id()
+            pieces.append(_piece(piece.index, piece.arguments, piece.name, named))
+            self._index = piece.index
+        return pieces
+
+    def _last(
+        self, delta: Delta, finished: FinishReason, metadata: dict[str, Any]
+    ) -> ChatGenerationChunk:
+        reason = finish_word(finished, called=self._index is not None)
+        ended = ending(
             model=self._info.model,
             template=self._info.template,
             reason=reason,
@@ -109,10 +128,21 @@ class Chunks:
             timings=delta.timings,
             notices=delta.notices,
         )
-        if delta.usage is not None and self._stream_usage:
-            message.usage_metadata = usage_metadata(delta.usage, self._info)
-        message.chunk_position = "last"
+        counted = delta.usage if self._stream_usage else None
+        message = AIMessageChunk(
+            content="",
+            response_metadata={**metadata, **ended},
+            usage_metadata=None if counted is None else usage_metadata(counted, self._info),
+            chunk_position="last",
+        )
         return ChatGenerationChunk(message=message, generation_info={"finish_reason": reason})
+
+
+def _piece(
+    index: int, arguments: str, name: str | None = None, call_id: str | None = None
+) -> ToolCallChunk:
+    # LangChain numbers blocks, not calls: content, which stands before all calls, is block 0.
+    return tool_call_chunk(name=name, args=arguments, id=call_id, index=index + 1)
 
 
 def new_id() -> str:

@@ -120,8 +120,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
             deltas = runtime.stream_chat(turns, request.params, **request.options)
             with contextlib.closing(deltas):
                 for delta in deltas:
-                    if (chunk := chunks.of(delta)) is not None:
-                        yield chunk
+                    yield from chunks.of(delta)
 
     async def _astream(
         self,
@@ -137,7 +136,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
             deltas = runtime.astream_chat(turns, request.params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
-                    if (chunk := chunks.of(delta)) is not None:
+                    for chunk in chunks.of(delta):
                         yield chunk
 
     def _ask(

@@ -134,7 +134,7 @@ def test_calls_stream_as_name_and_id_once_and_arguments_in_fragments(chat: ChatA
     pieces = [piece for chunk in chunks for piece in chunk.tool_call_chunks]
     assert [piece["name"] for piece in pieces if piece["name"]] == ["get_weather"]
     assert len([piece["id"] for piece in pieces if piece["id"]]) == 1
-    assert {piece["index"] for piece in pieces} == {0}
+    assert {piece["index"] for piece in pieces} == {1}
     assert len(pieces) > 4
     whole = joined(chunks)
     assert json.loads("".join(piece["args"] for piece in pieces)) == whole.tool_calls[0]["args"]
