@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -82,6 +84,7 @@ class Chunks:
         self._token_bytes = runtime.tokenizer.token_bytes
         self._stream_usage = stream_usage
         self._index: int | None = None  # of the call begun last
+        self._arguments: list[str] = []  # of that call, as far as they are written
 
     def of(self, delta: Delta) -> Iterator[ChatGenerationChunk]:
         """Yield one delta's chunks; none while a call is written around its arguments.
@@ -111,10 +114,18 @@ class Chunks:
     def _pieces(self, delta: Delta) -> list[ToolCallChunk]:
         pieces = []
         for piece in delta.tool_calls:
+            if piece.name is not None:
+                self._arguments = []
+            self._arguments.append(piece.arguments)
             named = None if piece.name is None else new_id()
             pieces.append(_piece(piece.index, piece.arguments, piece.name, named))
             self._index = piece.index
-        return pieces
+        if delta.finish_reason not in (None, FinishReason.STOP) and self._index is not None:
+            # In one piece with the others: LangChain adds up chunks, not what is within one.
+            last = pieces.pop() if pieces else _piece(self._index, "")
+            spoiling = _spoiling("".join(self._arguments))
+            pieces.append({**last, "args": f"{last['args']}{spoiling}"})
+        return [piece for piece in pieces if piece["name"] or piece["args"]]
 
     def _last(
         self, delta: Delta, finished: FinishReason, metadata: dict[str, Any]
@@ -143,6 +154,31 @@ def _piece(
 ) -> ToolCallChunk:
     # LangChain numbers blocks, not calls: content, which stands before all calls, is block 0.
     return tool_call_chunk(name=name, args=arguments, id=call_id, index=index + 1)
+
+
+def _spoiling(arguments: str) -> str:
+    """Return what makes a call that was cut short an invalid one; empty for a whole one.
+
+    LangChain closes what is open in streamed arguments and takes them for whole, and an agent
+    would run them. Only a bracket that closes nothing keeps it from that.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(arguments)
+        return ""
+    quoted = escaped = False
+    closing: list[str] = []
+    for character in arguments:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = not escaped and character == "\\"
+        elif character == '"':
+            quoted = True
+        elif character in "{[":
+            closing.append("}" if character == "{" else "]")
+        elif character in "}]" and closing:
+            closing.pop()
+    open_string = ("\\" if escaped else "") + '"' if quoted else ""
+    return open_string + ("}" if closing and closing[-1] == "]" else "]")
 
 
 def new_id() -> str:

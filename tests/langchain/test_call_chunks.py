@@ -14,10 +14,10 @@ from langchain_core.tools import tool
 from aquila2_runtime import FinishReason, TokenLogprob, Usage
 from aquila2_runtime.engine.handle import Mailbox
 from aquila2_runtime.outputs import Delta
-from aquila2_runtime.tool_parser import ToolCallParser
+from aquila2_runtime.tool_parser import ToolCallParser, ToolCallPiece
 from langchain_aquila2 import ChatAquila2
 from langchain_aquila2._results import Chunks
-from tests.langchain.support import MakeChat
+from tests.langchain.support import MakeChat, let_time_pass
 
 ASK = "How is the weather in Paris?"
 CALL = '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>'
@@ -144,3 +144,59 @@ def test_a_late_reader_gets_the_call(
     assert args_of(joined(list(bound.stream(ASK)))) == expected
     output: Any = bound.stream_events(ASK, version="v3").output
     assert args_of(output) == expected
+
+
+CUT = [CALL[:end] for end in range(CALL.index('{"city'), CALL.index("}}") + 1)]
+
+
+@pytest.mark.parametrize("size", [1000, 1])
+@pytest.mark.parametrize("reason", [FinishReason.TIMEOUT, FinishReason.ABORT, FinishReason.LENGTH])
+def test_a_call_cut_anywhere_is_invalid_in_a_stream_too(
+    told: Any, monkeypatch: pytest.MonkeyPatch, reason: FinishReason, size: int
+) -> None:
+    """LangChain closed what was open, and agents ran half a path or half a query."""
+    model = told()
+    escapes = [text.replace("Par", "\\u00e9\\\\\\n[{") for text in CUT]
+    lists = [text.replace('"Par', '[{"a": [1, "') for text in CUT]
+    for text in [*CUT, *escapes, *lists]:
+        monkeypatch.setitem(globals(), "TOLD", deltas(f"So.\n{text}", size, reason))
+        whole = joined(list(model.stream(ASK)))
+        assert not whole.tool_calls, text
+        assert [bad["name"] for bad in whole.invalid_tool_calls] == ["get_weather"]
+        assert whole.response_metadata["finish_reason"] == reason.value
+    first = f"{CALL}\n{CUT[-1]}"
+    monkeypatch.setitem(globals(), "TOLD", deltas(first, size, reason))
+    whole = joined(list(model.stream(ASK)))
+    assert args_of(whole) == [{"city": "Paris"}]
+    assert len(whole.invalid_tool_calls) == 1
+
+
+def test_a_whole_call_stays_valid_where_the_answer_ends_late(
+    told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "TOLD", deltas(CALL, 1, FinishReason.LENGTH))
+    assert args_of(joined(list(told().stream(ASK)))) == [{"city": "Paris"}]
+
+
+def test_what_timed_out_within_a_call_is_invalid_in_every_way_of_asking(
+    make_chat: MakeChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the engine."""
+    long = {"title": "write", "type": "object", "required": ["text"]}
+    long["properties"] = {"text": {"type": "string", "minLength": 3000}}
+    bound = make_chat(max_tokens=3500).bind_tools([long], tool_choice="write")
+    let_time_pass(monkeypatch, steps=60)
+    for message in (bound.invoke(ASK, timeout=900), joined(list(bound.stream(ASK, timeout=900)))):
+        assert message.response_metadata["finish_reason"] == "timeout"
+        assert not message.tool_calls
+        assert [bad["name"] for bad in message.invalid_tool_calls] == ["write"]
+
+
+def test_pieces_of_one_call_are_one_piece_of_a_chunk(demo_runtime: Any) -> None:
+    """LangChain adds up chunks; two pieces within one would stay two calls."""
+    head = ToolCallPiece(0, "f", '{"a": ')
+    [chunk, _] = Chunks(demo_runtime).of(
+        Delta(tool_calls=(head,), finish_reason=FinishReason.TIMEOUT)
+    )
+    [piece] = chunk.message.tool_call_chunks  # type: ignore[attr-defined]
+    assert (piece["name"], piece["args"], piece["index"]) == ("f", '{"a": ]', 1)
