@@ -7,7 +7,6 @@ Calls become the runtime's ``ToolCall`` and results its tool turns, whatever for
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
@@ -23,7 +22,13 @@ from langchain_core.messages import (
 
 from aquila2_runtime import InvalidPromptError, Message, ToolCall, UnsupportedContentError
 from aquila2_runtime.shown import shown
-from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING
+from langchain_aquila2._message_calls import (
+    call_id_of,
+    is_call,
+    listed_calls,
+    malformed,
+    runtime_call,
+)
 
 # Tool results within tool results; real ones have one level.
 MAX_DEPTH: Final = 32
@@ -41,7 +46,6 @@ _ROLES: Final = {
 _TEXT: Final = ("text", "input_text", "output_text", "text-plain")
 # What a model thought is not part of what it said; cache points and markers hold no text.
 _DROPPED: Final = ("thinking", "redacted_thinking", "reasoning", "reasoning_content", "cachePoint")
-_CALLS: Final = ("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "function_call")
 
 
 @dataclasses.dataclass(slots=True)
@@ -129,12 +133,20 @@ def _read(message: BaseMessage, index: int, names: dict[str | None, str]) -> _Re
     """Take a message apart, and note the names of the tools it calls."""
     read = _Read()
     blocks = _blocks(message.content, index)
+    calls = listed_calls(message, index)
+    # Of two with one id, the first: calls that can be run stand before those that cannot.
+    known = {call_id: call for call_id, call in reversed(calls) if call_id is not None}
+    written = set()
     for position, block in enumerate(blocks):
-        _take(block, read, message, (index, position), names)
+        if is_call(block):
+            written.add(call_id := call_id_of(block, index))
+            # Tools are run by the message's list: a block may be older than it, or unfinished.
+            _take_call(known.get(call_id, block), read, index, names)
+        else:
+            _take(block, read, message, (index, position))
     if isinstance(message, AIMessage):
-        written = {_call_id(block, index) for block in blocks if _is_call(block)}
-        for call in (*message.tool_calls, *message.invalid_tool_calls):
-            if not written or _call_id(call, index) not in written:
+        for call_id, call in calls:
+            if call_id not in written:
                 _take_call(call, read, index, names)
     else:
         # Only the assistant calls; what looks like a call elsewhere is text.
@@ -143,18 +155,9 @@ def _read(message: BaseMessage, index: int, names: dict[str | None, str]) -> _Re
     return read
 
 
-def _take(
-    block: object,
-    read: _Read,
-    message: BaseMessage,
-    place: tuple[int, int],
-    names: dict[str | None, str],
-) -> None:
-    """Sort one block into text, calls and results."""
+def _take(block: object, read: _Read, message: BaseMessage, place: tuple[int, int]) -> None:
+    """Sort one block that is no call into text and results."""
     index, position = place
-    if _is_call(block):
-        _take_call(block, read, index, names)
-        return
     text = _block_text(block, index, position)
     if text is None:
         return
@@ -170,12 +173,12 @@ def _take(
 
 
 def _take_call(call: Any, read: _Read, index: int, names: dict[str | None, str]) -> None:
-    made = _call(call, index)
+    made = runtime_call(call, index)
     if isinstance(made, str):
         read.texts.append(made)
         return
     read.calls.append(made)
-    call_id = _call_id(call, index)
+    call_id = call_id_of(call, index)
     if call_id is not None:
         names[call_id] = made.name
 
@@ -208,7 +211,7 @@ def _blocks(content: object, index: int) -> Sequence[object]:
     if isinstance(content, str):
         return (content,)
     if not isinstance(content, (list, tuple)):
-        _malformed(f"content of type {type(content).__name__}", index)
+        malformed(f"content of type {type(content).__name__}", index)
     return content
 
 
@@ -220,62 +223,21 @@ def _block_text(block: object, index: int, position: int, depth: int = 0) -> str
     kind = block.get("type")
     if kind in _TEXT:
         if not isinstance(block.get("text"), str):
-            _malformed(f"a block of type {kind!r} without text (block {position})", index)
+            malformed(f"a block of type {kind!r} without text (block {position})", index)
         return str(block["text"])
     if kind in _DROPPED:
         return None
-    if kind in _CALLS:
-        call = _call(block, index)
+    if is_call(block):
+        call = runtime_call(block, index)
         return call if isinstance(call, str) else call.text
     if kind == "tool_result":
         if depth >= MAX_DEPTH:
-            _malformed(f"tool results nested more than {MAX_DEPTH} deep", index)
+            malformed(f"tool results nested more than {MAX_DEPTH} deep", index)
         inner = _blocks(block.get("content") or "", index)
         texts = [_block_text(part, index, position, depth + 1) for part in inner]
         text = "\n".join(piece for piece in texts if piece)
         return f"Error: {text}" if block.get("is_error") else text
     _unsupported(kind, index, position)
-
-
-def _is_call(block: object) -> bool:
-    return isinstance(block, Mapping) and block.get("type") in _CALLS
-
-
-def _call_id(call: Any, index: int) -> str | None:
-    """What tells a call written as a block from one that is not."""
-    found: object = call.get("id") if isinstance(call, Mapping) else call
-    if found is not None and not isinstance(found, str):
-        _malformed(f"a tool call with the id {shown(found)}", index)
-    return found
-
-
-def _call(call: Any, index: int) -> ToolCall | str:
-    """A call; its text where its arguments are no JSON object, as in one that was cut short."""
-    if not isinstance(call, Mapping):
-        _malformed(f"a tool call of type {type(call).__name__}", index)
-    name = call.get("name") or ""
-    if not isinstance(name, str):
-        _malformed(f"a tool call with the name {shown(name)}", index)
-    given: Any = next((call[key] for key in ("args", "input", "arguments") if key in call), {})
-    try:
-        # Through JSON and back, so that what is not JSON is text before a template sees it.
-        written = given if isinstance(given, str) else json.dumps(
-            {} if given is None else given, ensure_ascii=False, default=str
-        )  # fmt: skip
-        arguments = json.loads(written or "{}")
-    except (TypeError, ValueError, RecursionError) as error:
-        if isinstance(given, str):
-            arguments = None
-        else:
-            _malformed(f"a tool call whose arguments are no JSON ({error})", index)
-    if isinstance(arguments, dict):
-        return ToolCall(name, arguments)
-    body = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {written}}}'
-    return f"{CALL_OPENING}{body}{CALL_CLOSING}"
-
-
-def _malformed(what: str, index: int) -> NoReturn:
-    raise InvalidPromptError(f"Message {index} has {what}.", parameter="messages")
 
 
 def _unsupported(kind: object, index: int, position: int) -> NoReturn:

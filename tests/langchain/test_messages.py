@@ -184,6 +184,33 @@ def test_a_call_written_as_block_and_as_call_is_told_once() -> None:
     assert told(AIMessage([use], tool_calls=[CALL]))[0].tool_calls == (MADE,)
 
 
+def test_a_call_that_was_edited_is_told_as_it_was_run() -> None:
+    """Middleware edits ``tool_calls``; a message's blocks keep what the model wrote."""
+    block = {"type": "tool_call", **CALL, "args": {"a": "stale"}}
+    edited = AIMessage([block, {"type": "text", "text": "so"}], tool_calls=[CALL])
+    assert told(edited) == [Message("assistant", "so", tool_calls=(MADE,))]
+    other = AIMessage([block], tool_calls=[{**CALL, "name": "g"}])
+    [_, result] = told(other, ToolMessage("7", tool_call_id="1"))
+    assert result.name == "g"
+    unread = {"name": "f", "args": "{", "id": "1", "error": None, "type": "invalid_tool_call"}
+    both = AIMessage([block], tool_calls=[CALL], invalid_tool_calls=[unread])
+    assert told(both) == [Message("assistant", "", tool_calls=(MADE,))]
+
+
+def test_streamed_blocks_of_other_providers_are_told_with_their_arguments_and_once() -> None:
+    streamed = {"type": "tool_use", "id": "1", "name": "f", "input": {}, "index": 1}
+    whole = {**streamed, "partial_json": '{"a": [1, "二"]}'}
+    for message in (AIMessage([whole]), AIMessage([whole], tool_calls=[CALL])):
+        assert told(message) == [Message("assistant", "", tool_calls=(MADE,))]
+    [cut] = told(AIMessage([{**streamed, "partial_json": '{"a": '}]))
+    assert cut.content == '<tool_call>{"name": "f", "arguments": {"a": }</tool_call>'
+    item = {"type": "function_call", "id": "fc_1", "call_id": "1", "name": "f", "arguments": "{}"}
+    for message in (AIMessage([item], tool_calls=[CALL]), AIMessage([item])):
+        [turn, result] = told(message, ToolMessage("7", tool_call_id="1"))
+        assert [call.name for call in turn.tool_calls] == ["f"]
+        assert result.name == "f"
+
+
 def test_a_call_that_was_cut_short_is_told_as_text() -> None:
     broken = {"name": "f", "args": '{"a": ', "id": "1", "error": None, "type": "invalid_tool_call"}
     [message] = told(AIMessage("so", invalid_tool_calls=[broken]))
