@@ -24,6 +24,17 @@ from aquila2_runtime.shown import one_line, shown
 
 # What other providers' forms of a function have and a JSON schema has not.
 FUNCTION_KEYS: Final = ("function", "parameters", "input_schema", "toolSpec")
+# One of these, or a type, says what a value is. A dict without any is no schema but some other
+# form, and would let every answer pass.
+_SAYING: Final = frozenset(
+    {
+        *("properties", "patternProperties", "additionalProperties", "required"),
+        *("items", "prefixItems", "minItems", "maxItems", "minLength", "maxLength"),
+        *("enum", "const", "anyOf", "oneOf", "allOf", "not", "if", "$ref", "pattern", "format"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    }
+)
+_TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
 _HINT: Final = (
     'Give a pydantic or TypedDict class, a JSON schema, or {"type": "json_schema", "json_schema": '
     '{"name": ..., "schema": ...}}, {"type": "json_object"} or {"type": "text"}.'
@@ -79,12 +90,48 @@ def format_of(response_format: object, strict: bool | None = None) -> Format:
     return _told(json_schema_of(response_format), strict)
 
 
+def unwrapped(schema: Any) -> tuple[Any, bool | None]:
+    """Return what stands in OpenAI's wrappers around a schema, with their ``strict``.
+
+    They are ``{"name": ..., "schema": ..., "strict": ...}`` and ``{"type": "json_schema",
+    "json_schema": ...}`` around it; the name is the schema's title where it has none.
+    """
+    inner = schema
+    if isinstance(inner, Mapping) and inner.get("type") == "json_schema":
+        inner = inner.get("json_schema", {key: inner[key] for key in inner if key != "type"})
+    if not isinstance(inner, Mapping) or _says(inner):
+        return schema, None
+    if not isinstance(found := inner.get("schema"), Mapping):
+        return schema, None
+    titled = {"title": inner["name"], **found} if isinstance(inner.get("name"), str) else found
+    strict = inner.get("strict")
+    return titled, strict if isinstance(strict, bool) else None
+
+
 def json_schema_of(schema: Any) -> dict[str, Any]:
     """Return the JSON schema of a pydantic (v1 or v2) or TypedDict class, function or dict.
 
     Raises:
-        InvalidConstraintError: It has none.
+        InvalidConstraintError: It has none, or is a dict that says nothing about an answer.
     """
+    found = _json_schema_of(schema)
+    if isinstance(schema, Mapping) and not _says(found):
+        raise InvalidConstraintError(
+            f"schema={shown(schema)} says nothing about an answer: it has no keyword of JSON "
+            "schema.",
+            parameter="schema",
+            value=schema,
+            hint=_HINT,
+        )
+    return found
+
+
+def _says(schema: Mapping[str, Any]) -> bool:
+    kind = schema.get("type")
+    return bool(schema.keys() & _SAYING) or isinstance(kind, list) or kind in _TYPES
+
+
+def _json_schema_of(schema: Any) -> dict[str, Any]:
     try:
         if isinstance(schema, type) and is_basemodel_subclass(schema):
             # The runtime's: recursive models stay references, and dates are Python's.

@@ -21,7 +21,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from aquila2_runtime import InvalidRequestError
 from aquila2_runtime.shown import shown
-from langchain_aquila2._formats import FUNCTION_KEYS, json_schema_of
+from langchain_aquila2._formats import FUNCTION_KEYS, json_schema_of, unwrapped
 from langchain_aquila2._tools import openai_tools
 
 # What a schema without a title is called.
@@ -62,6 +62,8 @@ def plan(schema: Any, method: str, strict: bool | None) -> Plan:
             )
         free = {"tools": [], "response_format": {"type": "json_object"}}
         return Plan(free, JsonOutputParser())
+    schema, own = unwrapped(schema)
+    strict = own if strict is None else strict
     if method == "function_calling":
         return _by_call(schema, strict)
     inner = json_schema_of(schema)
@@ -104,23 +106,25 @@ def unless_called(parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
 
 def _by_call(schema: Any, strict: bool | None) -> Plan:
     """One call of one tool whose arguments are the object."""
-    [tool] = openai_tools([_as_function(schema)])
+    [found] = openai_tools([_as_function(schema)])
+    tool = {**found, "function": dict(found["function"])}  # a dict of the caller's stays his
+    function = tool["function"]
     if _is_pydantic(schema):
         # As pydantic has it: LangChain's form has no recursion.
         own = json_schema_of(schema)
-        tool["function"]["parameters"] = {
+        function["parameters"] = {
             key: value for key, value in own.items() if key not in ("title", "description")
         }
     # Refused like any other schema that cannot be enforced, unless the caller says otherwise.
-    tool["function"]["strict"] = strict is not False
-    name = tool["function"]["name"]
+    function["strict"] = strict is not False
+    name = function["name"]
     binding = {
         "tools": [tool],
         "tool_choice": name,
         "parallel_tool_calls": False,
         "ls_structured_output_format": {
             "kwargs": {"method": "function_calling"},
-            "schema": _for_tracers(schema, tool["function"].get("parameters", {})),
+            "schema": _for_tracers(schema, function.get("parameters", {})),
         },
     }
     if _is_pydantic(schema):
@@ -130,7 +134,10 @@ def _by_call(schema: Any, strict: bool | None) -> Plan:
 
 def _as_function(schema: Any) -> Any:
     """A plain JSON schema as a function; LangChain wants a title and keeps only properties."""
-    if not isinstance(schema, Mapping) or schema.keys() & {"name", *FUNCTION_KEYS}:
+    if not isinstance(schema, Mapping):
+        return schema
+    json_schema_of(schema)  # refuses what says nothing, as a function without parameters
+    if schema.keys() & {*FUNCTION_KEYS}:
         return schema
     function = {
         "name": str(schema.get("title") or UNNAMED),
