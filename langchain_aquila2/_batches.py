@@ -14,7 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ContextThreadPoolExecutor
+from langchain_core.runnables.config import ContextThreadPoolExecutor, ensure_config
 
 from aquila2_runtime.companions import announcing
 
@@ -135,8 +135,9 @@ def wide(config: Any, count: int, most: int) -> Any:
     def widened(own: Any) -> Any:
         if own is not None and not isinstance(own, Mapping):
             return own  # LangChain's to refuse
-        named = own is not None and own.get("max_concurrency") is not None
-        return own if named else {**(own or {}), "max_concurrency": max(1, min(count, most))}
+        if _limit(own) is not None:
+            return own
+        return {**(own or {}), "max_concurrency": max(1, min(count, most))}
 
     if isinstance(config, (list, tuple)):
         return [widened(one) for one in config]
@@ -147,5 +148,10 @@ def together(config: Any, count: int) -> int:
     """How many of ``count`` items begin at once under a config that ``wide`` returned."""
     # LangChain, too, asks the first of several configs.
     first = config[0] if isinstance(config, list) and config else config
-    most = first.get("max_concurrency") if isinstance(first, Mapping) else None
+    most = _limit(first) if first is None or isinstance(first, Mapping) else None
     return min(count, most) if isinstance(most, int) else 1
+
+
+def _limit(own: Any) -> Any:
+    """The caller's ``max_concurrency``; within another runnable it may be that one's."""
+    return ensure_config(own).get("max_concurrency")

@@ -9,10 +9,12 @@ import pytest
 from langchain_core import exceptions as core
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableLambda
 
 from aquila2_runtime import Aquila2Runtime, companions
 from aquila2_runtime import errors as ours
 from aquila2_runtime.engine import torch_engine
+from aquila2_runtime.engine.runner import Runner
 from langchain_aquila2 import Aquila2LLM, ChatAquila2, _batches
 from tests.langchain.support import MakeChat
 
@@ -70,6 +72,30 @@ def test_no_more_are_announced_than_run_at_once(
     config: dict[str, int] | None, together: int
 ) -> None:
     assert _batches.together(_batches.wide(config, 4, 64), 4) == together
+
+
+@pytest.mark.parametrize("way", ["batch", "abatch", "batch_as_completed", "abatch_as_completed"])
+async def test_a_limit_is_inherited_from_the_runnable_around(
+    make_chat: MakeChat, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """LangChain's own batches heed it; ours set a wider one over it."""
+    chat = make_chat(max_tokens=8, ignore_eos=True).warmup()
+    seen: list[int] = []
+    run = Runner.run
+
+    def counted(self: Runner, scheduled: Any) -> Any:
+        seen.append(len(scheduled))
+        return run(self, scheduled)
+
+    async def ask(inputs: list[str]) -> list[str]:
+        assert _batches.together(_batches.wide(None, len(inputs), 64), len(inputs)) == 2
+        return await texts(chat, way, inputs)
+
+    inputs = [f"Question {number}" for number in range(6)]
+    expected = await texts(chat, way, inputs)
+    monkeypatch.setattr(Runner, "run", counted)
+    assert await RunnableLambda(ask).ainvoke(inputs, {"max_concurrency": 2}) == expected
+    assert max(seen) == 2
 
 
 @pytest.mark.parametrize("way", ["batch", "abatch", "batch_as_completed", "abatch_as_completed"])
