@@ -190,7 +190,8 @@ class Aquila2Settings(BaseModel):
 
     def warmup(self) -> Self:
         """Load the weights now instead of at the first call."""
-        self._lease.runtime()
+        with translating():
+            self._lease.runtime()
         return self
 
     def close(self) -> None:

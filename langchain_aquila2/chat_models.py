@@ -161,14 +161,24 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
     # Counting
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Return a text's ids under the checkpoint's own tokenizer; loads it if need be."""
+        """Return a text's ids, of the checkpoint's own tokenizer unless the caller gave one.
+
+        Loads the checkpoint if need be.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         with translating():
             return self._lease.runtime().tokenizer.encode_ordinary(text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """Count the exact prompt of a conversation, template and tools included."""
+        """Count the exact prompt of a conversation, template and tools included.
+
+        No messages are no tokens: ``trim_messages`` asks for that while it looks for what fits.
+        """
+        if not messages:
+            return 0
         with translating():
             shown = runtime_tools(openai_tools(tools or []))
             turns = to_runtime_messages(messages)

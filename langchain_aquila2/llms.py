@@ -132,7 +132,12 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
                     yield _chunk(runtime, delta)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Return a text's ids under the checkpoint's own tokenizer; loads it if need be."""
+        """Return a text's ids, of the checkpoint's own tokenizer unless the caller gave one.
+
+        Loads the checkpoint if need be.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         with translating():
             return self._lease.runtime().tokenizer.encode_ordinary(text)
 

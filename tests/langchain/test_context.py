@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from langchain_core import exceptions as core
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
 
 from aquila2_runtime import Aquila2Runtime, Message
 from langchain_aquila2 import Aquila2LLM, ChatAquila2, _settings
@@ -132,3 +132,30 @@ def test_a_prompt_is_tokenized_once(chat: ChatAquila2, monkeypatch: pytest.Monke
     monkeypatch.setattr(tokenizer, "encode_parts", lambda parts: calls.append(1) or encode(parts))
     chat.invoke("Hello!", max_tokens=None)
     assert len(calls) == 1
+
+
+def test_trim_messages_takes_part_of_a_message(chat: ChatAquila2) -> None:
+    """It counts lists of no messages on its way, which are no tokens."""
+    assert chat.get_num_tokens_from_messages([]) == 0
+    lines = HumanMessage("".join(f"Line {number}\n" for number in range(9)))
+    limit = chat.get_num_tokens_from_messages([lines]) - 10
+    kept = trim_messages(
+        [lines], max_tokens=limit, token_counter=chat, strategy="first", allow_partial=True
+    )
+    [part] = kept
+    assert lines.text.startswith(part.text)
+    assert 0 < len(part.text) < len(lines.text)
+
+
+@pytest.mark.parametrize("kind", [ChatAquila2, Aquila2LLM])
+def test_a_caller_s_own_token_ids_are_taken(kind: Any) -> None:
+    """Nothing is loaded for them."""
+    model = kind(model="nowhere", custom_get_token_ids=lambda text: [*text.encode()])
+    assert model.get_token_ids("hi") == [104, 105]
+    assert model.get_num_tokens("hi") == 2
+
+
+@pytest.mark.parametrize("kind", [ChatAquila2, Aquila2LLM])
+def test_a_warmup_that_fails_raises_an_error_of_both_kinds(kind: Any) -> None:
+    with pytest.raises(core.ModelNotFoundError):
+        kind(model="./no-such-directory").warmup()
