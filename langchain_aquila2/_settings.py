@@ -249,7 +249,8 @@ _CALL_KEYWORDS: Final = frozenset(
     {*_SAMPLING, *REQUEST_FIELDS, *_CORE_KEYWORDS, *WITHOUT_EFFECT}
     | {"constraint", "model", "model_name"}
 )
-_DECISIVE: Final = tuple(sorted({*LOAD_FIELDS, *_SAMPLING, "adapter", "fit", "cache_salt"}))
+# A timeout decides too: it may have cut an answer short.
+_DECISIVE: Final = tuple(sorted({*LOAD_FIELDS, *_SAMPLING, *REQUEST_FIELDS}))
 _FLAGS: Final = ("streaming", "stream_usage", "function_calling")
 _REQUEST_MADE_OF: Final = frozenset({*_SAMPLING, *REQUEST_FIELDS, *_FLAGS})
 VERSION: Final = __version__

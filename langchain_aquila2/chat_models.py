@@ -198,7 +198,8 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
         # Our own, not the serialized form: that leaves out a wrapped runtime's identity.
         with translating():
             call = sorted(spelled_out(kwargs).items())
-        return repr(sorted({**self._identity(), "call": call, "until": stop}.items()))
+        said = {"call": call, "until": stop, "output_version": self.output_version}
+        return repr(sorted({**self._identity(), **said}.items()))
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = LangSmithParams(

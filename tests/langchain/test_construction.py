@@ -159,12 +159,15 @@ def test_cache_keys_tell_models_and_settings_apart() -> None:
         {"logprobs": True},
         {"logprobs": True, "top_logprobs": 2},
         {"fit": "middle"},
+        {"timeout": 5},
     ]
     models = [ChatAquila2(**{"model": "nowhere", **one}) for one in settings]
     keys = [model._get_llm_string() for model in models]
     keys += [models[0]._get_llm_string(stop=["y"]), models[0]._get_llm_string(temperature=1)]
     assert len(set(keys)) == len(keys)
     assert ChatAquila2(model="nowhere")._get_llm_string() == keys[0]
+    blocks = ChatAquila2(model="nowhere", output_version="v1")
+    assert blocks._get_llm_string() not in keys, "its answers have another form"
     classes = [create_model("Answer", **{name: (int, ...)}) for name in ("a", "b")]
     keys = [models[0]._get_llm_string(response_format=one) for one in classes]
     assert len(set(keys)) == 2, "two classes of one name are two questions"
