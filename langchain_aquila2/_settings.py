@@ -285,5 +285,9 @@ def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> R
         LoadOptions(**options)
         return RuntimeLease.of(runtime)
     lease = RuntimeLease(**options, progress=progress)
-    given["model"] = os.fspath(given["model"])
+    for name in ("model", "cache_dir"):
+        if given.get(name) is not None:
+            given[name] = os.fspath(given[name])
+    if lease.options is not None and given.get("adapters"):
+        given["adapters"] = dict(lease.options.adapter_pairs)
     return lease

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pathlib
 import pickle
 from typing import Any
 
@@ -114,6 +115,16 @@ def test_dump_and_pickle_give_an_equal_model_without_secrets_or_weights(kind: An
     assert loads(dumps(model), **given) == model
     assert pickle.loads(pickle.dumps(model)) == model
     assert not model._lease.loaded
+
+
+@pytest.mark.parametrize("kind", [ChatAquila2, Aquila2LLM])
+def test_directories_may_be_paths(kind: Any) -> None:
+    """They left the constructor as pydantic's error."""
+    place = pathlib.Path("some") / "where"
+    model = kind(model=place, cache_dir=place, adapters={"a": place})
+    text = str(place)
+    assert (model.model, model.cache_dir, model.adapters) == (text, text, {"a": text})
+    assert model == kind(model=text, cache_dir=text, adapters={"a": text})
 
 
 async def test_whatever_is_made_of_a_model_loads_nothing() -> None:
