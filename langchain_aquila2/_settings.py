@@ -99,7 +99,8 @@ class Aquila2Settings(BaseModel):
     fit: str | None = None
     cache_salt: str | None = None
     timeout: float | None = None
-    streaming: bool = False
+    # None: nobody said. LangChain takes a False for a refusal, whatever callbacks are there.
+    streaming: bool | None = None
     runtime: Any = Field(default=None, exclude=True, repr=False)
 
     # Keywords of a call that a subclass takes beside those of the runtime.
@@ -144,7 +145,8 @@ class Aquila2Settings(BaseModel):
             given["logit_bias"] = with_whole_ids(given["logit_bias"])
         RequestOptions(**{key: given[key] for key in REQUEST_FIELDS if key in given})
         for name in _FLAGS:
-            check_flag(name, given.get(name, False))
+            if name != "streaming" or given.get(name) is not None:
+                check_flag(name, given.get(name, False))
         if isinstance(given.get("stop"), tuple):
             given["stop"] = list(given["stop"])
 
@@ -288,6 +290,6 @@ def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> R
     for name in ("model", "cache_dir"):
         if given.get(name) is not None:
             given[name] = os.fspath(given[name])
-    if lease.options is not None and given.get("adapters"):
+    if lease.options is not None and given.get("adapters") is not None:
         given["adapters"] = dict(lease.options.adapter_pairs)
     return lease

@@ -50,7 +50,8 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
             a conversation is shortened until a quarter of the context, or 1024 tokens if that is
             less, is left.
         timeout: Seconds one request may take.
-        streaming: Whether ``invoke`` takes the streaming path.
+        streaming: Whether ``invoke`` takes the streaming path; None (the default) where a callback
+            wants tokens.
         stream_usage: Whether the last chunk of a stream carries the token counts.
         function_calling: What the profile says of ``tool_calling``: whether this checkpoint was
             trained for tools. Aquila2 was not; tools work either way.
@@ -71,7 +72,7 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
     function_calling: bool = False
     stream_usage: bool = True
 
-    _call_keywords: ClassVar[frozenset[str]] = KEYWORDS | {"stream_usage"}
+    _call_keywords: ClassVar[frozenset[str]] = KEYWORDS | {"stream_usage", "stream"}
 
     @model_validator(mode="after")
     def _set_aquila2_chat_version(self) -> Self:
@@ -144,6 +145,8 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
     ) -> tuple[Request, list[Message]]:
         """A call's request and prompt, checked before anything is loaded."""
         request = self._request(stop, kwargs)
+        if kwargs.get("stream") is not None:
+            check_flag("stream", kwargs["stream"])  # heeded by LangChain, which passes it on
         demand = demand_of(kwargs)
         if demand.sampling:
             request = request._replace(params=request.params.replace(**demand.sampling))
@@ -197,7 +200,9 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Our own, not the serialized form: that leaves out a wrapped runtime's identity.
         with translating():
-            call = sorted(spelled_out(kwargs).items())
+            # How an answer is fetched says nothing of it.
+            told = {name: kwargs[name] for name in kwargs.keys() - {"stream"}}
+            call = sorted(spelled_out(told).items())
         said = {"call": call, "until": stop, "output_version": self.output_version}
         return repr(sorted({**self._identity(), **said}.items()))
 

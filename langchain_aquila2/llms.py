@@ -33,6 +33,9 @@ _OF_RUNS: Final = frozenset({"tags", "metadata", "run_name", "run_id"})
 class Aquila2LLM(Aquila2Settings, BaseLLM):
     """Aquila2 continuing plain text; the arguments are those of ``ChatAquila2``.
 
+    ``streaming=True`` tells callbacks a lone prompt's text while it is written; several prompts are
+    computed together and told when they end.
+
     A lone prompt whose ``timeout`` passes before its first token raises; one of several comes back
     empty, and ``generate`` says finish_reason "timeout" of it.
     """
@@ -74,6 +77,13 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         run_manager: Any = None,
         **kwargs: Any,
     ) -> LLMResult:
+        if self.streaming and len(prompts) == 1:
+            chunks = []
+            for chunk in self._stream(prompts[0], stop, run_manager, **kwargs):
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                chunks.append(chunk)
+            return _joined(chunks)
         with translating():
             request = self._request(stop, kwargs)
             runtime = request.lease.runtime()
@@ -91,6 +101,13 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         run_manager: Any = None,
         **kwargs: Any,
     ) -> LLMResult:
+        if self.streaming and len(prompts) == 1:
+            chunks = []
+            async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs):
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                chunks.append(chunk)
+            return _joined(chunks)
         with translating():
             request = self._request(stop, kwargs)
             runtime = await request.lease.aruntime()
@@ -177,9 +194,22 @@ def _result(runtime: Aquila2Runtime, outputs: list[RequestOutput]) -> LLMResult:
     return LLMResult(generations=generations, llm_output={"token_usage": counts})
 
 
+def _joined(chunks: list[GenerationChunk]) -> LLMResult:
+    """A streamed answer as a whole one."""
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    told = dict(whole.generation_info or {})
+    counts = told.pop("token_usage", None)
+    answer = Generation(text=whole.text, generation_info=told)
+    return LLMResult(generations=[[answer]], llm_output={"token_usage": counts})
+
+
 def _chunk(runtime: Aquila2Runtime, delta: Delta) -> GenerationChunk:
     if delta.finish_reason is not None:
         info = _info(runtime, delta.finish_reason, delta, delta.timings, delta.notices)
+        if delta.usage is not None:
+            info["token_usage"] = token_usage([delta.usage])
         return GenerationChunk(text=delta.text, generation_info=info)
     logprobs = _logprobs(runtime, delta)
     return GenerationChunk(text=delta.text, generation_info=logprobs or None)
