@@ -1,29 +1,22 @@
 """Aquila2Settings: the fields both LangChain models share, checked by name and value, without I/O.
 
-It owns the lease on the runtime and turns fields and call keywords into a request. It knows no
+It holds the lease on the runtime and turns fields and call keywords into a request. It knows no
 messages.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
 
 from pydantic import BaseModel, Field, PrivateAttr
 
-from aquila2_runtime import (
-    InvalidLoadOptionError,
-    RuntimeLease,
-    SamplingParams,
-    __version__,
-)
+from aquila2_runtime import RuntimeLease, SamplingParams, __version__
 from aquila2_runtime.keywords import reject_unknown
-from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
-from aquila2_runtime.shown import shown
 from langchain_aquila2._calls import check_flag, merged_stops, named_model
+from langchain_aquila2._leasing import LOAD_FIELDS, lease_for, refuse_another
 from langchain_aquila2._openai_words import runtime_words, with_whole_ids
 from langchain_aquila2.errors import translating
 
@@ -32,7 +25,6 @@ if TYPE_CHECKING:
 
 # The longest answer when max_tokens is None.
 DEFAULT_MAX_TOKENS: Final = 1024
-LOAD_FIELDS: Final = OPTION_NAMES - {"progress"}
 REQUEST_FIELDS: Final = frozenset({"adapter", "fit", "cache_salt", "timeout"})
 # What LangChain passes to any model; without effect here, and never stored.
 WITHOUT_EFFECT: Final = frozenset({"api_key", "max_retries"})
@@ -130,7 +122,7 @@ class Aquila2Settings(BaseModel):
         name = given.pop("model_name", None)
         if name is not None:
             given["model"] = named_model(given.get("model"), name)
-        lease = _lease_for(given, progress)
+        lease = lease_for(given, progress)
         cls._check_request_fields(given)
         return lease
 
@@ -159,7 +151,7 @@ class Aquila2Settings(BaseModel):
         """
         with translating():
             if name in LOAD_FIELDS or name == "runtime":
-                _refuse_another(name, value, getattr(self, name))
+                refuse_another(name, value, getattr(self, name), wrapped=self.runtime is not None)
             elif name in _REQUEST_MADE_OF:
                 given = {name: value}
                 self._check_request_fields(given)
@@ -183,7 +175,12 @@ class Aquila2Settings(BaseModel):
     __hash__ = None  # type: ignore[assignment]  # settings can be changed, so they are no key
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy, sharing the weights; changes are checked as the constructor checks them."""
+        """Copy, sharing the weights; changes are checked as the constructor checks them.
+
+        Raises:
+            InvalidRequestError: A value is wrong.
+            InvalidLoadOptionError: The model wraps a runtime, and a load option would change.
+        """
         copy = super().model_copy(deep=deep)
         if not update:
             return copy
@@ -256,40 +253,3 @@ _DECISIVE: Final = tuple(sorted({*LOAD_FIELDS, *_SAMPLING, *REQUEST_FIELDS}))
 _FLAGS: Final = ("streaming", "stream_usage", "function_calling")
 _REQUEST_MADE_OF: Final = frozenset({*_SAMPLING, *REQUEST_FIELDS, *_FLAGS})
 VERSION: Final = __version__
-
-
-def _refuse_another(name: str, value: object, loaded: object) -> None:
-    if value is not loaded and (name == "runtime" or value != loaded):
-        raise InvalidLoadOptionError(
-            f"{name} says what is loaded and cannot change.",
-            parameter=name,
-            value=value,
-            hint=f"model_copy(update={{{name!r}: ...}}) is a model of its own.",
-        )
-
-
-def _lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> RuntimeLease:
-    runtime = given.get("runtime")
-    if runtime is not None:
-        from aquila2_runtime.runtime import Aquila2Runtime
-
-        if not isinstance(runtime, Aquila2Runtime):
-            raise InvalidLoadOptionError(
-                f"runtime={shown(runtime)} is not valid; it must be a loaded Aquila2Runtime.",
-                parameter="runtime",
-                value=runtime,
-            )
-        given.setdefault("model", runtime.info.model)
-    if not given.get("model"):
-        given["model"] = os.environ.get("AQUILA2_MODEL", "")
-    options = {name: given[name] for name in LOAD_FIELDS if name in given}
-    if runtime is not None:
-        LoadOptions(**options)
-        return RuntimeLease.of(runtime)
-    lease = RuntimeLease(**options, progress=progress)
-    for name in ("model", "cache_dir"):
-        if given.get(name) is not None:
-            given[name] = os.fspath(given[name])
-    if lease.options is not None and given.get("adapters") is not None:
-        given["adapters"] = dict(lease.options.adapter_pairs)
-    return lease

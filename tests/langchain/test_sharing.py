@@ -8,6 +8,7 @@ import pickle
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -15,7 +16,7 @@ from langchain_core.runnables import ConfigurableField
 
 from aquila2_runtime import Aquila2Runtime
 from aquila2_runtime import errors as ours
-from langchain_aquila2 import ChatAquila2
+from langchain_aquila2 import Aquila2LLM, ChatAquila2
 from tests.langchain.support import MakeChat
 
 LONG = {"max_tokens": 1500, "ignore_eos": True}
@@ -136,3 +137,53 @@ def test_a_wrapped_runtime_stays_its_owner_s(demo_runtime: Aquila2Runtime) -> No
         told = chat.invoke("hi")
     assert told.response_metadata["model_name"] == demo_runtime.info.model
     assert demo_runtime.healthy
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model": "another"},
+        {"max_model_len": 128},
+        {"template": "aquila-v2"},
+        {"quantization": "nf4"},
+        {"adapters": {"a": "somewhere"}},
+        {"offline": True},
+    ],
+    ids=str,
+)
+def test_options_beside_a_loaded_runtime_that_it_has_not_are_refused(
+    demo_runtime: Aquila2Runtime, given: dict[str, Any]
+) -> None:
+    """They were stored, told to caches and profiles, and had no effect."""
+    wrapped = ChatAquila2.from_runtime(demo_runtime, max_tokens=2, temperature=0)
+    [name] = given
+    for make in (
+        lambda: ChatAquila2.from_runtime(demo_runtime, **given),
+        lambda: Aquila2LLM(runtime=demo_runtime, **given),
+        lambda: wrapped.model_copy(update=given),
+        lambda: setattr(wrapped, name, given[name]),
+    ):
+        with pytest.raises(ours.InvalidLoadOptionError, match=name) as caught:
+            make()
+        assert caught.value.parameter == name
+        assert "without runtime=" in str(caught.value)
+
+
+def test_a_wrapped_runtime_may_be_named_by_what_it_is(demo_runtime: Aquila2Runtime) -> None:
+    """As copies and rebuilt models do, which give every field."""
+    info = demo_runtime.info
+    chat = ChatAquila2(
+        runtime=demo_runtime,
+        model=info.model,
+        device=info.device,
+        max_model_len=info.max_model_len,
+        template=info.template,
+    )
+    assert ChatAquila2(runtime=demo_runtime, model="").model == info.model
+    field = ConfigurableField(id="warmth")
+    configured, _ = chat.configurable_fields(temperature=field).prepare(
+        {"configurable": {"warmth": 0.5}}
+    )
+    assert isinstance(configured, ChatAquila2)
+    for other in (configured, chat.model_copy(update={"seed": 1}), copy.deepcopy(chat)):
+        assert other._lease.runtime() is demo_runtime
