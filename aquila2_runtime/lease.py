@@ -170,12 +170,17 @@ class RuntimeLease:
             slot.runtime.close()
 
     def __copy__(self) -> RuntimeLease:
-        """Return itself: copies of an adapter share one claim."""
-        return self
+        """Return a claim of its own on the same runtime; a closed lease's copy is closed."""
+        lease = type(self).__new__(type(self))
+        with _slots_lock:
+            lease._slot = self._slot
+            if lease._slot is not None:
+                lease._slot.leases.add(lease)
+        return lease
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RuntimeLease:
-        """Return itself: copies of an adapter share one claim."""
-        return self
+        """Return a claim of its own on the same runtime; there is nothing deeper to copy."""
+        return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the options; the copy loads, or shares, where it is unpickled."""

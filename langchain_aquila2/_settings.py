@@ -6,6 +6,7 @@ messages.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
 
@@ -174,6 +175,14 @@ class Aquila2Settings(BaseModel):
 
     __hash__ = None  # type: ignore[assignment]  # settings can be changed, so they are no key
 
+    def __copy__(self) -> Self:
+        """Copy, sharing the weights; the copy has claims of its own, so it is closed alone."""
+        copied = super().__copy__()
+        copied._lease = copy.copy(self._lease)
+        named = dict(self._overrides)  # calls of other threads may add to it
+        copied._overrides = {model: copy.copy(lease) for model, lease in named.items()}
+        return copied
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy, sharing the weights; changes are checked as the constructor checks them.
 
@@ -181,10 +190,10 @@ class Aquila2Settings(BaseModel):
             InvalidRequestError: A value is wrong.
             InvalidLoadOptionError: The model wraps a runtime, and a load option would change.
         """
-        copy = super().model_copy(deep=deep)
+        copied = super().model_copy(deep=deep)
         if not update:
-            return copy
-        kept = {name: getattr(copy, name) for name in copy.model_fields_set}
+            return copied
+        kept = {name: getattr(copied, name) for name in copied.model_fields_set}
         return type(self)(**{**kept, **update})
 
     def warmup(self) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -66,7 +65,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
 
     def _saying(self, kwargs: Mapping[str, Any]) -> Self:
         """A copy that shares everything with this object and knows what the call says."""
-        copied = copy.copy(self)
+        copied = BaseLLM.__copy__(self)  # the claims too: ours makes new ones
         copied._said = {name: kwargs[name] for name in kwargs.keys() - _OF_RUNS}
         return copied
 

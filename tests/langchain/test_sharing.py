@@ -132,6 +132,40 @@ def test_a_model_named_in_a_call_is_loaded_once_and_closed_with_its_owner(
             chat.invoke("hi", **keywords)
 
 
+@pytest.mark.parametrize("kind", [ChatAquila2, Aquila2LLM])
+def test_a_copy_that_is_closed_closes_nobody_else(
+    kind: Any, demo_path: Path, tmp_path: Path
+) -> None:
+    """A plain copy shared its original's claim, and a with block around it closed both."""
+    for name in ("one", "two"):
+        shutil.copytree(
+            demo_path, tmp_path / name, ignore=shutil.ignore_patterns("*.py", "__pycache__")
+        )
+    own: Any = {"template": "aquila-v1", "device": "cpu", "max_tokens": 1, "temperature": 0}
+    model = kind(model=str(tmp_path / "one"), **own).warmup()
+    model.invoke("hi", model=str(tmp_path / "two"))
+    runtime, [named] = model._lease.runtime(), model._overrides.values()
+    other_runtime = named.runtime()
+    copies = [model.model_copy(), model.model_copy(deep=True), copy.copy(model)]
+    copies.append(copy.deepcopy(model))
+    for other in copies:
+        assert other._lease.runtime() is runtime
+        with other:
+            other.invoke("hi")
+        with pytest.raises(ours.EngineClosedError):
+            other.invoke("hi")
+        with pytest.raises(ours.EngineClosedError):
+            other.model_copy().invoke("hi")
+        model.invoke("hi")
+        model.invoke("hi", model=str(tmp_path / "two"))
+    last = copy.copy(model)
+    model.close()
+    last.invoke("hi")
+    assert runtime.healthy and other_runtime.healthy
+    last.close()
+    assert not runtime.healthy and not other_runtime.healthy
+
+
 def test_a_wrapped_runtime_stays_its_owner_s(demo_runtime: Aquila2Runtime) -> None:
     with ChatAquila2.from_runtime(demo_runtime, max_tokens=2, temperature=0) as chat:
         told = chat.invoke("hi")
