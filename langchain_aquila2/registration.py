@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from aquila2_runtime import MissingDependencyError
+from aquila2_runtime import MissingDependencyError, RuntimeLease
 
 PROVIDER: Final = "aquila2"
+# The claim of the model made last. Its own would be the only one, and the weights would go with it.
+_kept: Final[list[RuntimeLease]] = []
 
 
 def register() -> None:
     """Let ``init_chat_model("aquila2:aquila2-demo")`` and its like make a ``ChatAquila2``.
 
     Also where LangChain takes a model by name, as ``create_agent`` does. Idempotent.
+
+    Where fields are configurable, LangChain makes a model for every call. So the weights of the one
+    made last stay loaded until one of other load options is made, or that one is closed.
 
     Raises:
         MissingDependencyError: langchain is not installed, or keeps its providers in another form
@@ -45,4 +50,8 @@ def register() -> None:
 
 
 def _make(cls: Any, **fields: Any) -> Any:
-    return cls(**fields)  # LangChain gives the class by this keyword
+    model = cls(**fields)  # LangChain gives the class by this keyword
+    # The claim before goes once this one is there: of equal options they share their runtime, and
+    # of others the old weights are gone before the new ones are read.
+    _kept[:] = [model._lease]
+    return model

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+import weakref
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from langchain_aquila2 import ChatAquila2, register
+from langchain_aquila2 import ChatAquila2, register, registration
 from tests.langchain.support import MakeChat
 
 pytest.importorskip("langchain.agents")
@@ -148,6 +151,33 @@ def test_a_registered_name_makes_the_model(spec: dict[str, Any]) -> None:
     config: Any = {"configurable": {"model": spec["model"], "model_provider": "aquila2"}}
     answer = late.invoke("hi", config)
     assert answer.response_metadata["model_provider"] == "aquila2"
+
+
+def test_a_configurable_model_made_by_name_is_loaded_once(demo_path: Any, tmp_path: Any) -> None:
+    """LangChain makes a model for every call, and each loaded its weights again."""
+    register()
+    given: Any = {"device": "cpu", "template": "aquila-v1", "max_tokens": 1, "temperature": 0}
+    for name in ("one", "two"):
+        shutil.copytree(
+            demo_path, tmp_path / name, ignore=shutil.ignore_patterns("*.py", "__pycache__")
+        )
+    one, two = (f"aquila2:{tmp_path / name}" for name in ("one", "two"))
+    model = init_chat_model(one, configurable_fields=("temperature", "model"), **given)
+    runtimes = set()
+    for warmth in (0, 0.5, 0.5):
+        model.invoke("hi", {"configurable": {"temperature": warmth}})
+        runtimes.add(registration._kept[0].runtime())
+    [runtime] = runtimes
+    old = weakref.ref(runtime)
+    del runtime, runtimes
+    model.invoke("hi", {"configurable": {"model": two}})
+    gc.collect()
+    assert old() is None, "the weights of two models stayed"
+    made = init_chat_model(two, **given)
+    assert isinstance(made, ChatAquila2)
+    with made:
+        latest = made._lease.runtime()
+    assert not latest.healthy, "the weights outlived the model that was closed"
 
 
 def test_the_profile_says_what_holds_and_what_was_asked_for() -> None:
