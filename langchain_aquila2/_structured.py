@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+import pydantic
 from langchain_core.messages import AIMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers import PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
@@ -22,6 +23,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from aquila2_runtime import InvalidRequestError
 from aquila2_runtime.shown import shown
 from langchain_aquila2._formats import FUNCTION_KEYS, json_schema_of, unwrapped
+from langchain_aquila2._parsers import ClassCallParser, ClassParser, DictParser
 from langchain_aquila2._tools import openai_tools
 
 # What a schema without a title is called.
@@ -61,7 +63,7 @@ def plan(schema: Any, method: str, strict: bool | None) -> Plan:
                 f"method={method!r} needs a schema; json_mode does not.", parameter="schema"
             )
         free = {"tools": [], "response_format": {"type": "json_object"}}
-        return Plan(free, JsonOutputParser())
+        return Plan(free, DictParser())
     schema, own = unwrapped(schema)
     strict = own if strict is None else strict
     if method == "function_calling":
@@ -81,9 +83,10 @@ def plan(schema: Any, method: str, strict: bool | None) -> Plan:
             "schema": _for_tracers(schema, inner),
         },
     }
-    if _is_pydantic(schema):
-        return Plan(binding, PydanticOutputParser(pydantic_object=schema))
-    return Plan(binding, JsonOutputParser())
+    if not _is_pydantic(schema):
+        return Plan(binding, DictParser())
+    kind = ClassParser if issubclass(schema, pydantic.BaseModel) else PydanticOutputParser
+    return Plan(binding, kind(pydantic_object=schema))
 
 
 def with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -127,9 +130,11 @@ def _by_call(schema: Any, strict: bool | None) -> Plan:
             "schema": _for_tracers(schema, function.get("parameters", {})),
         },
     }
-    if _is_pydantic(schema):
-        return Plan(binding, PydanticToolsParser(tools=[schema], first_tool_only=True))
-    return Plan(binding, JsonOutputKeyToolsParser(key_name=name, first_tool_only=True))
+    if not _is_pydantic(schema):
+        return Plan(binding, JsonOutputKeyToolsParser(key_name=name, first_tool_only=True))
+    if issubclass(schema, pydantic.BaseModel):
+        return Plan(binding, ClassCallParser(key_name=name, pydantic_object=schema))
+    return Plan(binding, PydanticToolsParser(tools=[schema], first_tool_only=True))
 
 
 def _as_function(schema: Any) -> Any:

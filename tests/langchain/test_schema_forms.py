@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
+import uuid
 from typing import Any
 
+import pydantic
 import pytest
+from langchain_core.exceptions import OutputParserException
 
 from aquila2_runtime import errors as ours
 from langchain_aquila2 import ChatAquila2
-from tests.langchain.support import MakeChat
+from tests.langchain.support import MakeChat, let_time_pass
 
 ASK = "Lena is 30 years old and lives in Paris."
 METHODS = ("json_schema", "function_calling", "json_mode")
@@ -66,3 +71,73 @@ def test_a_dict_that_says_nothing_about_an_answer_is_refused(method: Any, schema
         ChatAquila2(model="nowhere").with_structured_output(schema, method=method)
     assert caught.value.parameter == "schema"
     assert json.dumps(schema) == given
+
+
+class Strict(pydantic.BaseModel):
+    """A booking that takes no string for a date, where it is Python's."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+
+    day: datetime.date
+    number: uuid.UUID
+    price: decimal.Decimal
+    guests: tuple[int, ...] = pydantic.Field(max_length=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_strict_class_reads_what_its_schema_asks_for(
+    make_chat: MakeChat, method: Any
+) -> None:
+    """It refused every date of every answer."""
+    model = make_chat(max_tokens=160).with_structured_output(Strict, method=method)
+    told = model.invoke(ASK)
+    assert isinstance(told, Strict)
+    assert list(model.stream(ASK))[-1] == told
+    assert await model.ainvoke(ASK) == told
+    assert [part async for part in model.astream(ASK)][-1] == told
+
+
+class Picky(pydantic.BaseModel):
+    """Refuses what its schema allows."""
+
+    a: int
+
+    @pydantic.field_validator("a")
+    @classmethod
+    def _refuse(cls, value: int) -> int:
+        msg = "never right"
+        raise ValueError(msg)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_class_refuses_is_an_error_or_stands_beside_the_message(
+    chat: ChatAquila2, method: Any
+) -> None:
+    with pytest.raises((OutputParserException, pydantic.ValidationError), match="never right"):
+        chat.with_structured_output(Picky, method=method).invoke(ASK)
+    model = chat.with_structured_output(Picky, method=method, include_raw=True)
+    answer = model.invoke(ASK)
+    assert answer["parsed"] is None
+    assert "never right" in str(answer["parsing_error"])
+    assert list(chat.with_structured_output(Picky, method=method).stream(ASK)) == []
+
+
+class Note(pydantic.BaseModel):
+    """A note, longer than any answer of these tests."""
+
+    text: str = pydantic.Field(json_schema_extra={"minLength": 2000})
+
+
+@pytest.mark.parametrize("schema", [Note, Note.model_json_schema()], ids=["class", "dict"])
+@pytest.mark.parametrize("method", METHODS)
+def test_an_answer_that_was_cut_short_is_no_object(
+    make_chat: MakeChat, monkeypatch: pytest.MonkeyPatch, schema: Any, method: Any
+) -> None:
+    """LangChain closes what is open."""
+    chat = make_chat(max_tokens=2500, timeout=900)
+    model = chat.with_structured_output(schema, method=method, include_raw=True)
+    let_time_pass(monkeypatch, steps=60)
+    answer = model.invoke(ASK)
+    assert answer["raw"].response_metadata["finish_reason"] == "timeout"
+    assert answer["parsed"] is None
+    assert (answer["parsing_error"] is None) is (method == "function_calling")
