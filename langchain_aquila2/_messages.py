@@ -62,7 +62,10 @@ class _Read:
 
 
 def to_runtime_messages(messages: Sequence[BaseMessage]) -> list[Message]:
-    """Convert a conversation; all its system messages become one, at its head.
+    """Convert a conversation, turn by turn.
+
+    System messages stay where they are: the runtime moves them to the front, with a notice. An
+    empty one replaces the template's own system text, unless another has text.
 
     Blocks of text are joined by line breaks; thinking and reasoning are left out. ``tool_result``
     blocks of a human message become turns of their own before the rest of it. A failed tool's
@@ -79,21 +82,18 @@ def to_runtime_messages(messages: Sequence[BaseMessage]) -> list[Message]:
     """
     if not messages:
         raise InvalidPromptError("A conversation has at least one message.", parameter="messages")
-    system: list[str] = []
     turns: list[Message] = []
     names: dict[str | None, str] = {}  # of the tools, by their calls' ids
     for index, message in enumerate(messages):
         role, read = _role(message, index), _read(message, index, names)
-        if role == "system":
-            system.append(read.text)
-            continue
         for call_id, text in read.results:
             turns.append(Message("tool", text, names.get(call_id), tool_call_id=call_id))
         if read.results and not read.text:
             continue
         turns.append(_turn(message, role, read, names))
-    merged = "\n\n".join(text for text in system if text)
-    return [Message("system", merged), *turns] if merged else turns
+    if any(turn.role == "system" and turn.content for turn in turns):
+        turns = [turn for turn in turns if turn.role != "system" or turn.content]
+    return turns
 
 
 def with_instruction(messages: Sequence[Message], instruction: str) -> list[Message]:
@@ -117,6 +117,8 @@ def with_instruction(messages: Sequence[Message], instruction: str) -> list[Mess
 
 def _turn(message: BaseMessage, role: str, read: _Read, names: Mapping[str | None, str]) -> Message:
     name, text = message.name, read.text
+    if role == "system":
+        return Message(role, text)
     if role == "assistant":
         # A name alone, before calls, would be said by the model as if it were content.
         return Message(role, text, name if text else None, tuple(read.calls))

@@ -39,7 +39,7 @@ def profile_of(
         tool_choice=True,
         tool_call_streaming=True,
         tool_calling=function_calling,
-        # They move to the front, with a notice.
+        # They move to the front, and a notice of the answer says so.
         mid_conversation_system_messages=False,
         max_output_tokens=max_output_tokens,
     )

@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 from langchain_core import exceptions as core
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, trim_messages
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    trim_messages,
+)
 
 from aquila2_runtime import Aquila2Runtime, Message
 from langchain_aquila2 import Aquila2LLM, ChatAquila2, _settings
+from langchain_aquila2._messages import to_runtime_messages
 from tests.langchain.support import MakeChat
 
 ENGLISH = "The harbour office moved to the third floor in March. "
@@ -159,3 +166,31 @@ def test_a_caller_s_own_token_ids_are_taken(kind: Any) -> None:
 def test_a_warmup_that_fails_raises_an_error_of_both_kinds(kind: Any) -> None:
     with pytest.raises(core.ModelNotFoundError):
         kind(model="./no-such-directory").warmup()
+
+
+def test_a_system_message_that_comes_late_moves_to_the_front_and_a_notice_says_so(
+    chat: ChatAquila2, demo_runtime: Aquila2Runtime
+) -> None:
+    brief, kind = SystemMessage("Be brief."), SystemMessage("Be kind.")
+    early = [brief, kind, HumanMessage("Hi")]
+    rendered = demo_runtime.render(
+        [Message("system", "Be brief.\n\nBe kind."), Message("user", "Hi")]
+    )
+    for messages, notices in ((early, 0), ([brief, HumanMessage("Hi"), kind], 1)):
+        answer = chat.invoke(messages)
+        assert answer.usage_metadata["input_tokens"] == len(rendered)
+        assert chat.get_num_tokens_from_messages(messages) == len(rendered)
+        found = [one for one in answer.response_metadata["notices"] if "moved to the front" in one]
+        assert len(found) == notices
+
+
+def test_an_empty_system_message_replaces_the_template_s_own(
+    chat: ChatAquila2, demo_runtime: Aquila2Runtime
+) -> None:
+    """It was dropped, and the template's default stood in the prompt."""
+    hi = HumanMessage("Hi")
+    bare = demo_runtime.render([Message("system", ""), Message("user", "Hi")])
+    assert chat.get_num_tokens_from_messages([SystemMessage(""), hi]) == len(bare)
+    assert to_runtime_messages([SystemMessage(""), hi])[0] == Message("system", "")
+    both = [SystemMessage(""), SystemMessage("Be brief."), hi]
+    assert to_runtime_messages(both)[0] == Message("system", "Be brief.")
