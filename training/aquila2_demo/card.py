@@ -37,6 +37,8 @@ ROWS = {
     "JSON": "JSON object of a given type",
     "citing": "answer with the number of its document",
     "follow-up made to stand alone": "follow-up question made to stand alone",
+    "summary of a record": "record of 2 to 4 values summed up in a sentence",
+    "summary, asked for as never seen": "the same, asked for in words kept out of training",
     "instruction: sentence": "instruction: full sentence",
     "instruction: short": "instruction: short",
     "instruction: chinese": "instruction: answer in Chinese",
