@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
 from aquila2_runtime.call_reader import CallReader, ToolCallPiece
-from aquila2_runtime.errors import InvalidPromptError
 from aquila2_runtime.tools import CALL_OPENING, ToolCall
 
 __all__ = ["InvalidToolCall", "Parsed", "ToolCallParser", "ToolCallPiece", "parse_calls"]
@@ -173,7 +173,7 @@ def _decode(body: str, names: frozenset[str] | None) -> ToolCall | InvalidToolCa
     try:
         if _nesting(body) > _MAX_NESTING:
             return InvalidToolCall(None, body, "The call is nested too deeply.")
-        value: Any = json.loads(body, parse_constant=_refuse_constant)
+        value: Any = json.loads(body, parse_float=_finite, parse_constant=_refuse_constant)
     except ValueError as error:
         return InvalidToolCall(None, body, f"The call is no JSON: {error}.")
     name = value.get("name") if isinstance(value, dict) else None
@@ -185,10 +185,12 @@ def _decode(body: str, names: frozenset[str] | None) -> ToolCall | InvalidToolCa
     if names is not None and name not in names:
         written = json.dumps(arguments, ensure_ascii=False)
         return InvalidToolCall(name, written, f"There is no tool {name!r:.80}.")
-    try:
-        return ToolCall(name, arguments)
-    except InvalidPromptError as error:  # 1e999 is no number that JSON could say again
-        return InvalidToolCall(name, body, error.message)
+    return ToolCall(name, arguments)
+
+
+def _finite(digits: str) -> float:
+    """Read a number; one beyond all that Python has, such as 1e999, is the largest of those."""
+    return max(-sys.float_info.max, min(sys.float_info.max, float(digits)))
 
 
 def _refuse_constant(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,9 +212,11 @@ def test_a_call_that_json_cannot_say_is_refused_when_it_is_made(name: Any, argum
         ToolCall(name, arguments)
 
 
-def test_a_number_beyond_all_numbers_makes_a_call_invalid() -> None:
-    text = '<tool_call>{"name": "f", "arguments": {"x": 1e999}}</tool_call>'
+@pytest.mark.parametrize(("digits", "read"), [("1e999", 1), ("-2E972", -1)])
+def test_a_number_beyond_all_of_python_s_is_the_largest_of_them(digits: str, read: int) -> None:
+    """A grammar allows it, and a call that was held to one is always whole."""
+    text = f'<tool_call>{{"name": "f", "arguments": {{"x": {digits}}}}}</tool_call>'
     content, calls, invalid = parse_calls(text)
-    assert (content, calls) == ("", ())
-    assert invalid[0].name == "f"
-    assert "cannot be written as JSON" in invalid[0].error
+    assert (content, invalid) == ("", ())
+    assert calls[0].arguments == {"x": read * sys.float_info.max}
+    assert parse_calls(calls[0].text)[1] == calls
