@@ -162,10 +162,12 @@ def _no_revision(revision: str | None, why: str) -> None:
 def _repository(name: str, entry: Released | None, source: str | None) -> str:
     if entry is not None:
         repository = entry.modelscope if source == "modelscope" else entry.huggingface
-        if repository is None and "/" not in name:
+        if repository is None and "/" in name:  # whoever names it in full may know better
+            repository = entry.huggingface
+        if repository is None:
             hint = f'Use source="huggingface", or try "{entry.huggingface}" in full.'
             _unknown(name, "is not known to be on ModelScope", hint)
-        return repository or str(entry.huggingface)
+        return repository
     if not _HUB_ID.fullmatch(name) or ".." in name or len(name) > _MAX_NAME:
         _unknown(name, "is neither a directory, a released name nor owner/name on a hub")
     return name

@@ -37,6 +37,8 @@ def test_records_have_relations_of_one_slot(lang: str) -> None:
         single = {a.key for a in attributes(lang) if a.subject == kind and len(a.slots) == 1}
         assert set(known(lang, kind)) <= single
         assert all(said.count("{v}") == 1 for _, said in known(lang, kind).values())
+        labels = [label for shown, _ in known(lang, kind).values() for label in shown]
+        assert len(set(labels)) == len(labels), "two lines of a record may have one label"
 
 
 @LANGS

@@ -152,10 +152,8 @@ def record(words: Words) -> Record:
     for key in keys:
         labels, predicate = shown[key]
         value = fact(words, who, own[key]).values[0][1]
-        label = rng.choice(labels)
-        if label not in [other for other, _ in lines]:
-            lines.append((label, value))
-            said.append(fill(predicate, "v", value))
+        lines.append((rng.choice(labels), value))
+        said.append(fill(predicate, "v", value))
     text = "，".join(said) + "。" if words.zh else series(said, lang).rstrip(".") + "."
     sentence = capital(who.name) + " " * (not words.zh) + text
     return Record(who.name, tuple(lines), _written(words, who.name, lines), sentence)
