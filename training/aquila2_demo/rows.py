@@ -15,12 +15,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from .corpus import conversations
+from .model import Shape
 from .talk import Conversation, segments
 
 Row = tuple[list[int], list[int]]
 Batch = tuple[Tensor, Tensor]
 AHEAD = 3
-LONGEST = 4096
 EARLY_SHARE = 0.6  # of the tokens of a step: small steps find the way to copying sooner
 _TOKENIZERS: dict[Path, Tokenizer] = {}
 
@@ -45,7 +45,7 @@ def rows(tokenizer: Tokenizer, seed: int, length: int, early: bool, tokens: int)
     made: list[Row] = []
     total = 0
     for talk in conversations(seed, length, early):
-        row = encode(tokenizer, talk, min(LONGEST, round(length * 1.25)))
+        row = encode(tokenizer, talk, min(Shape.positions, round(length * 1.25)))
         if row is not None:
             made.append(row)
             total += len(row[0])

@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from .corpus import conversations
 from .lexicon import LEVEL1_ZH
+from .model import Shape
 
 CONTROL = "<|startofpiece|> <|endofpiece|> <|LDWANG|> [MASK] [gMASK] [sMASK] [CLS] </s>".split()
 PAD = "<|endoftext|>"
@@ -66,7 +67,7 @@ def build(folder: Path, count: int = 12000, seed: int = 1) -> Tokenizer:
     config: dict[str, object] = {
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
-        "model_max_length": 4096,
+        "model_max_length": Shape.positions,
         "tokenizer_class": "GPT2Tokenizer",
     }
     config |= names
