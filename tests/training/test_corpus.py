@@ -23,7 +23,8 @@ from training.aquila2_demo.jsontalk import jsontalk
 from training.aquila2_demo.lexicon import Words
 from training.aquila2_demo.measures import NOTED, Item, abilities, items, needles
 from training.aquila2_demo.reading import citing, missing, questions, reading
-from training.aquila2_demo.relations import attributes, is_held
+from training.aquila2_demo.relation_tools import ACTIONS, ENQUIRIES
+from training.aquila2_demo.relations import attributes, clash, is_held
 from training.aquila2_demo.subjects import subject
 from training.aquila2_demo.talk import Conversation, prompt_text, segments
 from training.aquila2_demo.tool_families import PAIRS
@@ -87,6 +88,43 @@ def test_relations_state_every_slot_and_ask_for_some(lang: str) -> None:
         for says in relation.bare:
             assert slots <= set(re.findall(r"\{(\w)\}", says)), (relation.key, says)
             assert "{e}" not in says, (relation.key, says)
+
+
+def every_form(wording: str) -> set[str]:
+    """Lists a wording's texts, its choices settled in every way."""
+    choices = [part.split("|") for part in re.findall(r"\(([^()]*)\)", wording)]
+    blank = re.sub(r"\([^()]*\)", "\0", wording)
+    texts = {blank}
+    for choice in choices:
+        texts = {text.replace("\0", one, 1) for text in texts for one in choice}
+    return {" ".join(text.split()).lower() for text in texts}
+
+
+@LANGS
+def test_a_wording_holds_its_blanks_once_however_its_choices_fall(lang: str) -> None:
+    for relation in attributes(lang):
+        slots = [name for name, _ in relation.slots]
+        for says in relation.says:
+            for text in every_form(says):
+                assert all(text.count(f"{{{name}}}") == 1 for name in [*slots, "e"]), text
+        for slot, asks in relation.asks:
+            for wording in asks:
+                assert f"{{{slot}}}" not in wording, (relation.key, wording)
+
+
+@LANGS
+def test_a_question_asks_for_one_slot_of_one_relation(lang: str) -> None:
+    owners: dict[str, list[tuple[str, str, str]]] = {}
+    for relation in attributes(lang):
+        for slot, asks in relation.asks:
+            for text in {text for wording in asks for text in every_form(wording)}:
+                for kind, key, other in owners.setdefault(text, []):
+                    alike = kind == relation.subject or "any" in (kind, relation.subject)
+                    if key == relation.key:
+                        assert slot == other, text
+                    elif alike or "{e}" not in text:
+                        assert clash(key, relation.key), text
+                owners[text].append((relation.subject, relation.key, slot))
 
 
 @LANGS
@@ -176,6 +214,29 @@ def test_nouns_invented_for_training_are_none_of_those_kept_out(lang: str) -> No
     drawn = {part for _ in range(40) for pair in toolbox.nouns(words) for part in pair}
     assert len(drawn) > 500
     assert not drawn & kept_out
+
+
+@LANGS
+def test_tools_for_training_alone_speak_of_no_noun_that_is_kept_out(lang: str) -> None:
+    held = toolbox.nouns(Words(random.Random(1), lang, True))
+    kept_out = {pair[1 if lang == "zh" else 0] for pair in held}
+    for family in ACTIONS + ENQUIRIES:
+        text = " ".join([family.verbs, family.tail, family.about[lang], family.asks[lang]])
+        text += " ".join(argument.names for argument in family.arguments)
+        spoken = set(re.findall(r"[a-z]+", text.lower()))
+        found = {n for n in kept_out if (n in text if lang == "zh" else {n, n + "s"} & spoken)}
+        assert not found, (family.tail, found)
+
+
+@LANGS
+def test_an_enquiry_has_its_argument_as_the_request_says_it(lang: str) -> None:
+    words = Words(random.Random(8), lang)
+    for family in ENQUIRIES:
+        for _ in range(20):
+            made = toolbox.make(words, family, ("", ""))
+            text, arguments = toolbox.request(words, made)
+            assert len(arguments) == 1 and not BLANK.search(text)
+            assert next(iter(arguments.values())).lower() in text.lower()
 
 
 def test_a_tool_about_an_invented_noun_says_what_it_is_about() -> None:

@@ -78,7 +78,7 @@ EARLY = {
     "condensing": 2,
 }
 MIXED = {
-    "reading": 62,
+    "reading": 66,
     "brief": 4,
     "refining": 1,
     "citing": 8,
@@ -91,7 +91,7 @@ MIXED = {
     "following": 4,
     "reasoning": 10,
     "condensing": 1,
-    "summary": 3,
+    "summary": 5,
 }
 
 

@@ -45,6 +45,105 @@ ACTIONS = [
     for number in [number % 2]
 ]
 
+# What is asked of a place, a person or a thing that stands at the end of the question or before it:
+# tail of the name, names and value of the argument, descriptions, questions, and what comes back.
+ENQUIRIES = [
+    family("get|find|show|check|list", *parts)
+    for parts in (
+        (
+            "=departures|=next_departure|=buses",
+            "stop|from|place|origin|station:string:stop",
+            ("(Find|Get) what leaves (next|soon) from a place.", "查询从某地(出发|开出)的班次。"),
+            (
+                "(What|Which bus) (goes|leaves|departs) next from {0}?|What departs from {0} soon?|"
+                "When does (the first coach|the last bus|the night train) leave {0}?|"
+                "I am at {0}, what leaves from here?|(Show|Give) me what starts from {0}.",
+                "(从|){0}(出发|发车|始发)的(末班车|首班车|班车|动车)(几点|什么时候)(开|走)？|"
+                "{0}(下一趟|最近一班)车什么时候(来|开)？|接下来有什么车从{0}走？|"
+                "帮我看看{0}的(班次|车次)。",
+            ),
+            "time",
+        ),
+        (
+            "=connections|=ways_to|=coaches_to",
+            "destination|to|where:string:stop",
+            ("(Find|List) what goes to a city.", "(查询|列出)前往某地的车次。"),
+            (
+                "(Which|What) (buses|trains|ferries) (go|run) to {0}?|How do I get to {0}?|"
+                "I have to be in {0}, what goes there?|Is there a (train|bus|ferry) to {0}?",
+                "(去|到|开往|驶往){0}的(班车|车|动车)有哪些？|怎么去{0}？|我要去{0}，有什么车？",
+            ),
+            "busnumber",
+        ),
+        (
+            "=duty|=on_duty|=keeper",
+            "room|where|place:string:room",
+            ("(Find|Get) who is on duty in a room.", "查询某处的值班人。"),
+            (
+                "Who is on duty in {0}?|Who has the key to {0}?|Whom do I ask about {0}?|"
+                "Somebody must be in {0}, who is it?",
+                "(今天|今晚|)谁在{0}值班？|{0}(现在|)谁在？|{0}的钥匙在谁那里？|要进{0}该找谁？",
+            ),
+            "person",
+        ),
+        (
+            "=programme|=films|=showing",
+            "date|day|on:string:date",
+            ("Show what is on at the cinema on a day.", "查询影院某日的排片。"),
+            (
+                "What is on at the cinema on {0}?|What can we see on {0}?|"
+                "We are free on {0}, is there a film?",
+                "{0}(放|有)什么电影？|电影院{0}演什么？|想{0}去看电影，有什么片子？",
+            ),
+            "title",
+        ),
+        (
+            "=free_rooms|=free_seats|=vacancies",
+            "time|at|when:string:time",
+            ("(Check|Find) what is free at a time.", "查询某时刻的空位。"),
+            (
+                "(What|Which room|Which table) is free at {0}?|Is there any room left for {0}?|"
+                "We would come at {0}, do you have space?",
+                "{0}还有(空位|空房|位子)吗？|{0}哪里有空？|我们{0}到，有位子吗？",
+            ),
+            "room",
+        ),
+        (
+            "=owner|=sender|=holder",
+            "code|number|serial:string:code",
+            ("(Find|Get) whom something with a code belongs to.", "按编码查询物主。"),
+            (
+                "(Whose|To whom belongs) is the one with {0}?|Who owns what is marked {0}?|"
+                "I found something with the code {0}, who lost it?",
+                "(编码|标着|写着){0}的是谁的？|捡到一个编码为{0}的东西，是谁丢的？|{0}归谁？",
+            ),
+            "person",
+        ),
+        (
+            "=opening_hours|=hours",
+            "company|firm|name:string:org",
+            ("(Find|Show) when a company is open.", "查询某单位的营业时间。"),
+            (
+                "(When|Until when) is {0} open?|Does {0} open on Sunday?|"
+                "Is somebody there now at {0}?",
+                "{0}(几点|什么时候)(开门|关门|下班)？|{0}周末营业吗？|现在去{0}有人吗？",
+            ),
+            "time",
+        ),
+        (
+            "=next_event|=appointments|=agenda",
+            "person|name|who:string:person",
+            ("(Look up|Show) what a person has to do next.", "查询某人的日程。"),
+            (
+                "What is next for {0}?|Where does {0} have to be?|Is {0} free this week?|"
+                "What has been planned with {0}?",
+                "{0}接下来有什么安排？|{0}(这周|明天)有空吗？|{0}要去哪里？|看一下{0}的日程。",
+            ),
+            "task",
+        ),
+    )
+]
+
 
 def _look_up(attribute: Attribute, slot: str, wordings: tuple[str, ...], lang: str) -> Family:
     """Makes the tool that answers a question about a relation; it is described by a question."""

@@ -64,7 +64,7 @@ CLASHES = [
         "flour ingredient contains",
         "award prize",
         "brings ordered",
-        "kept venue",
+        "kept venue address",
         "pet petname",
         "job post retired",
         "brings gave sends sells",

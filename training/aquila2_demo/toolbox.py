@@ -86,10 +86,21 @@ def _invented(words: Words) -> tuple[str, str]:
     """Pairs any word for the names of tools with any Chinese one, none of them kept out."""
     pick, kept_out = words.rng.choice, _kept_out()
     while True:
-        name = pick(NOUNS_EN) if words.chance(0.5) else words.name().lower()
+        name = pick(NOUNS_EN) if words.chance(0.5) else _coined(words)
         shown = pick(NOUNS_ZH) if words.chance(0.6) else words.han(2)
         if name.isalpha() and name.isascii() and not _is_held(name) and shown not in kept_out:
             return name, shown
+
+
+def _coined(words: Words) -> str:
+    """Makes a word of pieces: of syllables, or of the ends of two words, as "account" has "count".
+
+    A noun never seen is spelt with tokens that have often stood for something else.
+    """
+    if words.chance(0.5):
+        return words.name().lower()
+    first, second = words.rng.choice(NOUNS_EN), words.rng.choice(NOUNS_EN)
+    return first[: words.rng.randint(2, 4)] + second[-words.rng.randint(3, 5) :]
 
 
 @cache

@@ -11,7 +11,7 @@ from . import replies, toolbox
 from .fixed_tools import FIXED
 from .lexicon import Words
 from .reading import reading
-from .relation_tools import ACTIONS, apart, look_ups
+from .relation_tools import ACTIONS, ENQUIRIES, apart, look_ups
 from .smalltalk import greeting
 from .talk import Conversation
 from .tool_families import FAMILIES
@@ -77,8 +77,8 @@ def rivals(words: Words, count: int) -> list[Made]:
             made.append(toolbox.make(words, family, noun))
         return _one_name_each(made)
     for key, family in rng.sample(look_ups(words.lang), count):
-        if words.chance(0.35):
-            made.append(toolbox.make(words, rng.choice(FIXED), UNNAMED))
+        if words.chance(0.45):
+            made.append(toolbox.make(words, rng.choice(FIXED + ENQUIRIES), UNNAMED))
         elif apart(keys, key):
             keys.append(key)
             made.append(toolbox.make(words, family, UNNAMED))
@@ -238,7 +238,7 @@ def tooltalk(words: Words, length: int) -> Conversation:
 def drill(words: Words, length: int) -> Conversation:
     """Makes a talk of many requests to many tools, alike ones among them, as long as fits."""
     room = length - 100
-    count = max(1, min(words.rng.choice([2, 3, 4, 5, 6, 6, 6, 7, 8]), room // 25))
+    count = max(1, min(words.rng.choice([1, 2, 3, 4, 5, 6, 6, 6, 7, 8]), room // 25))
     if count > 1 and words.chance(0.22):
         return many_at_once(words, count, max(1, min(6, (room - 25 * count) // 80)))
     requests = max(1, min(10, (room - 25 * count) // 40))

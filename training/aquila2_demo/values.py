@@ -89,11 +89,15 @@ def _room(w: Words) -> str:
 
 
 def _phone(w: Words) -> str:
-    r = w.rng
-    full = "1" + "".join(str(r.randint(0, 9)) for _ in range(10))
-    return r.choice(
-        [full, f"{r.randint(200, 999)}-{r.randint(1000, 9999)}", str(r.randint(1000, 9999))]
-    )
+    def digits(count: int) -> str:
+        return "".join(str(w.rng.randint(0, 9)) for _ in range(count))
+
+    mobile, area = "1" + digits(10), f"0{w.rng.randint(10, 999)}"
+    land = f"{area}-{digits(8)}" if w.zh else f"{area} {digits(3)} {digits(4)}"
+    abroad = f"+{w.rng.randint(1, 99)} {digits(w.rng.randint(9, 10))}"
+    spaced = f"{mobile[:3]} {mobile[3:7]} {mobile[7:]}"
+    short = [f"{w.rng.randint(200, 999)}-{w.rng.randint(1000, 9999)}", digits(4), digits(8)]
+    return w.rng.choice([mobile, mobile, land, land, spaced, abroad, *short])
 
 
 def _email(w: Words) -> str:
@@ -177,6 +181,11 @@ def _floor(w: Words) -> str:
     return w.rng.choice(FLOORS[w.lang])
 
 
+def _stop(w: Words) -> str:
+    tails = ["", "站", "北站", "机场"] if w.zh else ["", " station", " Central", " airport"]
+    return w.city() + w.rng.choice(tails)
+
+
 def _team(w: Words) -> str:
     if w.zh:
         return w.city() + w.rng.choice(["队", "联队", "篮球队", "足球队"])
@@ -258,6 +267,7 @@ VALUES: dict[str, Callable[[Words], str]] = {
     "material": _pattern(MATERIALS),
     "group": _pattern(GROUPS),
     "floor": _floor,
+    "stop": _stop,
     "team2": _team,
     "score": _score,
     "percent": _percent,
