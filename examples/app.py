@@ -3,7 +3,9 @@
 Upload a text or PDF file, ask, watch the answer come, see the passage it rests on. Stop it, or
 close the page, and the model stops. It answers on this machine only; documents stay in memory.
 
-python examples/app.py [--model AquilaChat2-7B] [--port 8765]      (needs aquila2[serve,rag])
+python examples/app.py [--model AquilaChat2-7B] [--port 8765]
+
+It needs the extras llamaindex, serve and rag.
 """
 
 from __future__ import annotations

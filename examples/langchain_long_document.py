@@ -22,7 +22,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from aquila2_runtime import Aquila2Runtime
 from langchain_aquila2 import ChatAquila2
 
-ANSWER = 32
+ANSWER, OWN_ANSWER = 32, 512
 ROOM = 160  # for template, question and answer
 FACTS = {
     0.1: ("The code of the garden gate is 7193.", "What is the code of the garden gate?"),
@@ -65,7 +65,8 @@ def main() -> None:
     options = parser.parse_args()
 
     with Aquila2Runtime.load(options.model) as runtime:
-        llm = ChatAquila2.from_runtime(runtime, temperature=0, max_tokens=ANSWER, fit="middle")
+        longest = OWN_ANSWER if options.document else ANSWER
+        llm = ChatAquila2.from_runtime(runtime, temperature=0, max_tokens=longest, fit="middle")
         order = "{question}\n\n{text}" if options.instruction_first else "{text}\n\n{question}"
         chain = ChatPromptTemplate.from_template(order) | llm
         text = options.document.read_text("utf-8") if options.document else made_up(runtime)

@@ -1,18 +1,22 @@
-"""Questions about a folder with LangChain: find the passage, fill the prompt, stream, cite.
+"""Questions about a folder or a PDF file with LangChain: find the passages, fill the prompt, cite.
 
 Passages are found by BM25 over words and pairs of Chinese characters and by vectors, in an embedded
 store; the two rankings are fused.
 
-python examples/langchain_rag.py [--model AquilaChat2-7B] [--embedding BAAI/bge-m3]
+python examples/langchain_rag.py [--model AquilaChat2-7B-16K] [--nf4] [--pdf contract.pdf]
+                                 [--embedding BAAI/bge-m3]
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
 
 from common.embeddings import DEFAULT
 from common.folder import read_folder
 from common.langchain_parts import Embedding, Hybrid
+from common.pdf import pdf_passages
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
@@ -24,19 +28,32 @@ QUESTIONS = ["图书馆的无线网密码是什么？", "How much does a ticket 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="aquila2-demo", help="a released name or a directory")
+    parser.add_argument("--nf4", action="store_true", help="weights in 4 bits")
+    parser.add_argument("--pdf", type=Path, help="a file of your own; asks for questions")
     parser.add_argument("--embedding", default=DEFAULT, help="or a BGE model")
     options = parser.parse_args()
 
-    llm = ChatAquila2(model=options.model, temperature=0, max_tokens=64)
+    demo = options.model == "aquila2-demo"
+    llm = ChatAquila2(
+        model=options.model,
+        temperature=0,
+        max_tokens=64 if demo else 512,
+        quantization="nf4" if options.nf4 else None,
+    )
     prompt = ChatPromptTemplate.from_template("{context}\n\n{question}")
-    retriever = Hybrid.over(read_folder(), Embedding(options.embedding), top_k=1)
+    # Ten passages of up to 400 characters are about 2,400 tokens of Chinese: too many for 2,048.
+    top_k = 1 if demo else 10 if options.model.lower().endswith("16k") else 4
+    passages = pdf_passages(options.pdf) if options.pdf else read_folder()
+    retriever = Hybrid.over(passages, Embedding(options.embedding), top_k=top_k)
     chain = prompt | llm | StrOutputParser()
-    for question in QUESTIONS:
-        [passage] = retriever.invoke(question)
+    questions: Iterable[str] = iter(lambda: input("? "), "") if options.pdf else QUESTIONS
+    for question in questions:
+        found = retriever.invoke(question)
         print(f"{question}\n  ", end="")
-        for piece in chain.stream({"context": passage.page_content, "question": question}):
+        context = "\n\n".join(passage.page_content for passage in found)
+        for piece in chain.stream({"context": context, "question": question}):
             print(piece, end="", flush=True)
-        place = passage.metadata
+        place = found[0].metadata
         print(f" [{place['source']}] characters {place['start']} to {place['end']}")
 
 

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent / "documents"
 SUMMARIZE = {"en": "Summarize the text in one sentence.", "zh": "请用一句话概括这段文字。"}
 LOOK_UP = {"en": "What is the telephone number of the museum?", "zh": "图书馆的电话是多少？"}
 EMPTY = ("I don't know", "不知道")
-ANSWER = 64
+ANSWER = {True: 64, False: 256}  # tokens of an answer, by whether the demo gives it
 
 
 def parts(runtime: Aquila2Runtime, text: str, most: int) -> list[str]:
@@ -63,9 +63,9 @@ def main() -> None:
 
     demo = options.model == "aquila2-demo"
     with Aquila2Runtime.load(options.model) as runtime:
-        llm = ChatAquila2.from_runtime(runtime, temperature=0, max_tokens=ANSWER)
+        llm = ChatAquila2.from_runtime(runtime, temperature=0, max_tokens=ANSWER[demo])
         # aquila2-demo reads short parts better.
-        most = 256 if demo else runtime.info.max_model_len - ANSWER - 256
+        most = 256 if demo else runtime.info.max_model_len - ANSWER[demo] - 256
         for language, asked in (LOOK_UP if demo else SUMMARIZE).items():
             paths = [options.document] if options.document else FOLDER.glob(f"*_{language}.txt")
             text = "\n\n".join(path.read_text("utf-8") for path in sorted(paths))

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--document", type=Path, help="a text of your own; asks for questions")
     options = parser.parse_args()
 
-    llm = Aquila2(options.model, temperature=0, max_tokens=64)
+    llm = Aquila2(options.model, temperature=0, max_tokens=512 if options.document else 64)
     if options.document is not None:
         document = LongDocument(llm, options.document.read_text("utf-8"), progress=tell)
         document.read()

@@ -1,6 +1,8 @@
 """Questions about PDF files with LlamaIndex, in English and Chinese; answers name page and place.
 
-python examples/llamaindex_pdf.py [--model AquilaChat2-7B-16K] [--pdf contract.pdf]
+A file that does not fit the model's context is answered from its passages that match the question.
+
+python examples/llamaindex_pdf.py [--model AquilaChat2-7B-16K] [--nf4] [--pdf contract.pdf]
 """
 
 from __future__ import annotations
@@ -25,13 +27,18 @@ QUESTIONS = {
 }
 
 
-def open_pdf(llm: Aquila2, path: Path) -> LongDocument:
+# What the small model reads well; for others LongDocument chooses by their context.
+SMALL = {"passage_tokens": 64, "top_k": 4}
+
+
+def open_pdf(llm: Aquila2, path: Path, order: str) -> LongDocument:
     """Read a file; its pages are named as in the file, so that sources can be looked up."""
     pages = [
         Document(text=text, metadata={"page_label": str(number)})
         for number, text in enumerate(read_pdf(path), start=1)
     ]
-    document = LongDocument(llm, pages, passage_tokens=64)
+    passages = SMALL if llm.metadata.model_name == "aquila2-demo" else {}
+    document = LongDocument(llm, pages, order=order, **passages)
     print(f"{path.name}: {len(pages)} pages, {document.tokens} tokens")
     return document
 
@@ -50,16 +57,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="aquila2-demo", help="a released name or a directory")
     parser.add_argument("--pdf", type=Path, help="a file of your own; asks for questions")
+    parser.add_argument("--nf4", action="store_true", help="weights in 4 bits")
     options = parser.parse_args()
 
-    llm = Aquila2(options.model, temperature=0, max_tokens=64)
+    llm = Aquila2(
+        options.model,
+        temperature=0,
+        max_tokens=512,
+        quantization="nf4" if options.nf4 else None,
+    )
+    # As BAAI advises for these models; elsewhere the file is read once for all questions.
+    order = "question_first" if options.model.lower().endswith("16k") else "document_first"
     if options.pdf is not None:
-        document = open_pdf(llm, options.pdf)
+        document = open_pdf(llm, options.pdf, order)
         while question := input("? "):
             ask(document, question)
         return
     for name, questions in QUESTIONS.items():
-        document = open_pdf(llm, FOLDER / name)
+        document = open_pdf(llm, FOLDER / name, order)
         for question in questions:
             ask(document, question)
 

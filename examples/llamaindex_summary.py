@@ -41,7 +41,8 @@ def main() -> None:
     parser.add_argument("--window", type=int, help="tokens of a prompt and its answer at most")
     options = parser.parse_args()
 
-    llm = Aquila2(options.model, temperature=0, max_tokens=64).use_as_default()
+    longest = 64 if options.model == "aquila2-demo" else 256
+    llm = Aquila2(options.model, temperature=0, max_tokens=longest).use_as_default()
     counter = TokenCountingHandler(tokenizer=llm.tokenizer_fn)
     Settings.callback_manager = llm.callback_manager = CallbackManager([counter])
     # None is the model's own window.

@@ -35,6 +35,10 @@ __all__ = ["DocumentAnswer", "LongDocument", "Source"]
 ORDERS: Final = ("document_first", "question_first")
 _PASSAGE_TOKENS: Final = 256
 _PASSAGE_SHARE: Final = 6  # of the room for the prompt, at most one in so many
+# More passages hold the answer more often; beyond half of the window reading them takes long, and
+# what is in the middle of so much is found less.
+_EXCERPT_SHARE: Final = 0.5
+_LEAST_PASSAGES: Final = 4
 _SOURCES: Final = 4
 # What is asked for where only the prompt is to be read; the model's own min_tokens may be more.
 _ONE_TOKEN: Final = {"max_tokens": 1, "min_tokens": 0}
@@ -59,7 +63,8 @@ class LongDocument:
             questions; "question_first" puts it first, and reads all of it for each.
         instruction: Stands before the question, such as "Answer in one sentence."; empty for none.
         retriever: Finds passages where the document does not fit; by default BM25.
-        top_k: Passages that are shown at most, where they fit; with a retriever, what it finds.
+        top_k: Passages that are shown at most, where they fit; by default as many as fill half
+            of the room for a prompt, and at least 4. A retriever of one's own says it itself.
         passage_tokens: Tokens of a passage; by default at most 256.
         progress: Called with "prefill", prompt tokens read and prompt tokens in all, while a prompt
             takes more than one step to read; in the thread that reads the answer.
@@ -81,7 +86,7 @@ class LongDocument:
         order: str = "document_first",
         instruction: str = "",
         retriever: BaseRetriever | None = None,
-        top_k: int = 4,
+        top_k: int | None = None,
         passage_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -93,9 +98,9 @@ class LongDocument:
             _fail("order", order, f"one of {', '.join(map(repr, ORDERS))}")
         if not isinstance(instruction, str):
             _fail("instruction", instruction, "a string")
-        _check_count("top_k", top_k)
-        if passage_tokens is not None:
-            _check_count("passage_tokens", passage_tokens)
+        for name, count in (("top_k", top_k), ("passage_tokens", passage_tokens)):
+            if count is not None:
+                _check_count(name, count)
         self._llm = llm
         self._pages = read_pages(document)
         self._text = "\n\n".join(page.text for page in self._pages)
@@ -107,7 +112,7 @@ class LongDocument:
         self._order = order
         self._instruction = instruction
         self._retriever = retriever
-        self._top_k = top_k
+        self._top_k = top_k or max(_LEAST_PASSAGES, int(room * _EXCERPT_SHARE) // size)
         self._progress = progress
 
     @property

@@ -13,6 +13,9 @@ from aquila2_runtime.cli import options
 from aquila2_runtime.cli.failures import reported, wrong
 from aquila2_runtime.cli.terminal import ProgressLine, say
 
+# "source" is the checkpoint here; the option is the other commands'.
+Hub = Annotated[str | None, typer.Option("--source", "--hub", help="huggingface or modelscope.")]
+
 
 def convert(
     source: Annotated[
@@ -31,7 +34,7 @@ def convert(
         typer.Option(help="nf4 or int8: pack the layers' projections, as transformers saves them."),
     ] = None,
     revision: options.Revision = None,
-    hub: options.Source = None,
+    hub: Hub = None,
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
     offline: options.Offline = False,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
+from aquila2_runtime.checkpoint.released_sizes import released_config
 from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint, resolve
-from aquila2_runtime.errors import Aquila2Error, InsufficientMemoryError
+from aquila2_runtime.errors import Aquila2Error, InsufficientMemoryError, ModelNotFoundError
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from aquila2_runtime.version import __version__
@@ -22,8 +23,8 @@ _CORE: Final = (
     "huggingface_hub",
 )  # fmt: skip
 _OPTIONAL: Final = (
-    "langchain-core", "llama-index-core", "bitsandbytes", "flash-attn", "sentencepiece",
-    "modelscope",
+    "langchain-core", "llama-index-core", "bitsandbytes", "triton", "flash-attn", "llguidance",
+    "peft", "sentencepiece", "modelscope",
 )  # fmt: skip
 _VARIABLES: Final = (
     "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN", "CUDA_VISIBLE_DEVICES",
@@ -69,6 +70,8 @@ def describe_system() -> dict[str, dict[str, Any]]:
 def check_checkpoint(options: LoadOptions, *, deep: bool) -> Iterator[Check]:
     """Look at a checkpoint step by step; a step that fails ends the look.
 
+    Of a released model that is not on this machine, what it would need is still said.
+
     Args:
         options: As for loading.
         deep: Read every weight and look for numbers that are not finite.
@@ -76,19 +79,27 @@ def check_checkpoint(options: LoadOptions, *, deep: bool) -> Iterator[Check]:
     try:
         yield from _steps(options, deep=deep)
     except Aquila2Error as error:
-        detail = f"{error.message} {error.hint}" if error.hint else error.message
-        yield Check(type(error).__name__, ok=False, detail=detail)
+        yield _failed(error)
 
 
 def _steps(options: LoadOptions, *, deep: bool) -> Iterator[Check]:
-    found = resolve(
-        options.model,
-        source=options.source,
-        revision=options.revision,
-        cache_dir=options.cache_dir,
-        allow_pickle=options.allow_pickle,
-        offline=True,
-    )
+    try:
+        found = resolve(
+            options.model,
+            source=options.source,
+            revision=options.revision,
+            cache_dir=options.cache_dir,
+            allow_pickle=options.allow_pickle,
+            offline=True,
+        )
+    except ModelNotFoundError as error:
+        config = released_config(options.model)
+        if config is None:
+            raise
+        yield _failed(error)
+        yield Check("config", ok=True, detail=f"as released: {_shape(config)}")
+        yield from _memory(config, options)
+        return
     yield Check("files", ok=True, detail=_where(found))
     config = read_config(found.path)
     yield Check("config", ok=True, detail=_shape(config))
@@ -101,6 +112,11 @@ def _steps(options: LoadOptions, *, deep: bool) -> Iterator[Check]:
     yield Check("template", ok=True, detail=template)
     yield from _weights(found.path, config, options, deep=deep)
     yield from _memory(config, options)
+
+
+def _failed(error: Aquila2Error) -> Check:
+    detail = f"{error.message} {error.hint}" if error.hint else error.message
+    return Check(type(error).__name__, ok=False, detail=detail)
 
 
 def _weights(
@@ -136,6 +152,8 @@ def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
     )
     yield Check("device", ok=True, detail=f"{rooms}: {reasons['device']}")
     yield Check("dtype", ok=True, detail=f"{dtype}: {reasons['dtype']}")
+    attention = f"{placement.attention}: {reasons['attention']}"
+    yield Check("attention", ok=True, detail=attention)
     try:
         settled, needed = settle(options, config, placement, length)
     except InsufficientMemoryError:

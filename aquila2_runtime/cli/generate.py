@@ -25,6 +25,7 @@ def generate(
     model: options.Model = options.DEMO,
     system: options.System = None,
     document: options.Document = None,
+    question_first: options.QuestionFirst = False,
     raw: options.Raw = False,
     fit: options.Fit = None,
     json_schema: options.SchemaFile = None,
@@ -41,6 +42,8 @@ def generate(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     max_model_len: options.MaxModelLen = None,
+    kv_cache_dtype: options.KvCacheDtype = None,
+    kv_cache_memory: options.KvCacheMemory = None,
     template: options.Template = None,
     revision: options.Revision = None,
     source: options.Source = None,
@@ -62,7 +65,7 @@ def generate(
             seed=seed,
             constraint=options.constraint(json_schema, regex, choice),
         )
-        asked = _asked(prompt, system, document or [], raw=raw)
+        asked = _asked(prompt, system, document or [], raw=raw, question_first=question_first)
         loaded = options.load(
             model,
             quiet=quiet,
@@ -70,6 +73,8 @@ def generate(
             device=options.devices(device),
             dtype=dtype,
             max_model_len=max_model_len,
+            kv_cache_dtype=kv_cache_dtype,
+            kv_cache_memory=kv_cache_memory,
             template=template,
             revision=revision,
             source=source,
@@ -86,26 +91,34 @@ def generate(
 
 
 def _asked(
-    prompt: str | None, system: str | None, documents: list[Path], *, raw: bool
+    prompt: str | None,
+    system: str | None,
+    documents: list[Path],
+    *,
+    raw: bool,
+    question_first: bool,
 ) -> str | list[Message]:
     """Text to continue, or a conversation to answer."""
     if raw and (system is not None or documents):
         raise wrong(
             "--raw continues text as it is; --system and --document need the chat template."
         )
-    text = _text(prompt, documents)
+    if question_first and not documents:
+        raise wrong("--question-first says where the question stands: give a --document too.")
+    text = _text(prompt, documents, question_first=question_first)
     return text if raw else _messages(system, text)
 
 
-def _text(prompt: str | None, documents: list[Path]) -> str:
-    """The documents, then the question."""
+def _text(prompt: str | None, documents: list[Path], *, question_first: bool) -> str:
+    """The documents and the question, in the order in which they are shown."""
     if prompt is None or prompt == "-":
         prompt = input_text()
         if prompt is None:
             raise wrong(
                 "There is no prompt.", 'Give one: aquila2 generate "…", or pipe it to stdin.'
             )
-    return "\n\n".join([*(file_text(path).strip() for path in documents), prompt])
+    shown = [file_text(path).strip() for path in documents]
+    return "\n\n".join([prompt, *shown] if question_first else [*shown, prompt])
 
 
 def _messages(system: str | None, text: str) -> list[Message]:

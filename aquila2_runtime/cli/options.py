@@ -39,6 +39,14 @@ MaxModelLen = Annotated[
     int | None,
     typer.Option(help="Tokens of prompt and answer together.", rich_help_panel=_LOADING),
 ]
+KvCacheDtype = Annotated[
+    str | None,
+    typer.Option(help="Of keys and values: int8 takes half of 16 bits.", rich_help_panel=_LOADING),
+]
+KvCacheMemory = Annotated[
+    str | None,
+    typer.Option(help="Bytes for keys and values, such as 4GiB.", rich_help_panel=_LOADING),
+]
 Template = Annotated[
     str | None,
     typer.Option(
@@ -97,6 +105,13 @@ Choices = Annotated[
 System = Annotated[str | None, typer.Option(help="The system message.")]
 Document = Annotated[
     list[Path] | None, typer.Option(help="A UTF-8 text file to answer from; may repeat.")
+]
+QuestionFirst = Annotated[
+    bool,
+    typer.Option(
+        "--question-first",
+        help="The question before the documents, as BAAI advises for the 16K models.",
+    ),
 ]
 Raw = Annotated[
     bool, typer.Option("--raw", help="Continue the text as it is, without a chat template.")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pypdf import PdfReader
 
+from common.folder import Passage
+
 MOST_PAGES = 2000
 # A line that is shorter than this share of the page's longest ends a paragraph.
 SHORT = 0.7
@@ -33,6 +35,24 @@ def read_pdf(file: str | Path | bytes) -> list[str]:
     except Exception as error:  # a damaged file fails in as many ways as there are objects in it
         msg = f"The PDF file could not be read: {error}"
         raise ValueError(msg) from error
+
+
+def pdf_passages(file: Path, most: int = 400) -> list[Passage]:
+    """Cut the pages into passages of up to ``most`` characters; none goes over a page's end.
+
+    Each names its page and its characters there. A longer paragraph is a passage of its own.
+    """
+    found = []
+    for number, page in enumerate(read_pdf(file), start=1):
+        source, start, end = f"{file.name}, page {number}", 0, 0
+        for line in page.splitlines(keepends=True):
+            if end > start and end - start + len(line) > most:
+                found.append(Passage(source, start, end, page[start:end].strip()))
+                start = end
+            end += len(line)
+        if page[start:end].strip():
+            found.append(Passage(source, start, end, page[start:end].strip()))
+    return found
 
 
 def unwrap(text: str) -> str:

@@ -15,7 +15,8 @@ from llamaindex_aquila2.long_document import LongDocument
 
 MOST = 20
 MOST_CHARACTERS = 2_000_000
-PASSAGE_TOKENS = 64
+# What the small model reads well; for others LongDocument chooses by their context.
+SMALL = {"passage_tokens": 64, "top_k": 4}
 
 
 class RefusedError(Exception):
@@ -65,9 +66,8 @@ class Shelf:
             raise RefusedError("no_text")
         if sum(map(len, pages)) > MOST_CHARACTERS:
             raise RefusedError("too_large")
-        document = LongDocument(
-            self._llm, pages if len(pages) > 1 else pages[0], passage_tokens=PASSAGE_TOKENS
-        )
+        passages = SMALL if self._llm.metadata.model_name == "aquila2-demo" else {}
+        document = LongDocument(self._llm, pages if len(pages) > 1 else pages[0], **passages)
         shelved = Shelved(secrets.token_urlsafe(12), name[:200], pages, document)
         self._documents[shelved.id] = shelved
         return shelved

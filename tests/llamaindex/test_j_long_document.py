@@ -176,6 +176,18 @@ class TestJExcerpts:
         assert usage["prompt_tokens"] + 600 <= demo_runtime.info.max_model_len
         assert 1 <= len(answer.sources) < 50
 
+    def test_half_of_the_window_is_filled_with_passages_unless_told_otherwise(
+        self, make_llm: MakeLLM, demo_runtime: Aquila2Runtime
+    ) -> None:
+        """Four passages were shown, of whatever a window held: 1,000 tokens of 16,384."""
+        llm, text = make_llm(max_tokens=96), book()
+        room = demo_runtime.info.max_model_len - 96
+        answer = LongDocument(llm, text).ask("Who moved to the third floor?")
+        assert len(answer.sources) == room // 2 // 256 > 4
+        assert room / 3 < answer.raw["usage"]["prompt_tokens"] < room * 0.6
+        large = LongDocument(llm, text, passage_tokens=900).ask("Who moved to the third floor?")
+        assert len(large.sources) == 4
+
     def test_a_question_that_matches_nothing_is_asked_of_the_beginning(
         self, make_llm: MakeLLM
     ) -> None:
