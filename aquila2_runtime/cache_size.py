@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from aquila2_runtime.placement import Placement
 
 _CPU_CACHE_BYTES: Final = 512 * 2**20
-_CUDA_KEEP: Final = 0.97  # of the memory left after the weights; the allocator needs some play
 
 
 def kv_bytes_per_token(config: ModelConfig, placement: Placement) -> int:
@@ -51,7 +50,7 @@ def cache_blocks(
     asked = options.kv_cache_bytes
     on_cuda = placement.device.type == "cuda"
     rooms = [free] if isinstance(free, int) else free
-    free_bytes = _room(placement, rooms, reserve * on_cuda, _CUDA_KEEP if on_cuda else 1)
+    free_bytes = _room(placement, rooms, reserve * on_cuda, placement.keep)
     if asked is not None:
         budget, reason = asked, "kv_cache_memory was given"
         _check_there(min(asked, (most + 1) * block), _room(placement, rooms, 0, 1), asked)

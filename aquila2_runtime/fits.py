@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.checkpoint.free_memory import available_memory
-from aquila2_runtime.checkpoint.memory import MemoryEstimate, does_not_fit
+from aquila2_runtime.checkpoint.memory import MemoryEstimate
+from aquila2_runtime.checkpoint.shortage import does_not_fit
 from aquila2_runtime.checkpoint.splitting import balance, longest, parts_of
 from aquila2_runtime.engine.stages import stages_of
 from aquila2_runtime.errors import InvalidLoadOptionError
@@ -81,11 +82,15 @@ def settle(
     listed = not isinstance(options.device, str)
     if not listed:
         for device, room in zip(devices, free, strict=True):
-            if needed.total <= room:
-                return placement.on(device, config, "the model fits on this one"), needed
+            alone = _alone(options, config, device, placement)
+            if alone is not None:
+                own = estimate(options, config, alone, max_model_len, adapters=adapters)
+                if own.total <= room:
+                    return alone, own
     spread = on_several(options, placement)
     needed = estimate(options, config, spread, max_model_len, adapters=adapters)
     parts = _parts(config, needed, spread)
+    free, rooms = _usable(free, needed), free
     # The freest first; their order among the layers stays that of their numbers.
     order = sorted(range(len(devices)), key=lambda at: -free[at])
     for count in range(len(devices) if listed else 2, len(devices) + 1):
@@ -96,7 +101,7 @@ def settle(
             told = ", ".join(f"{stage.count} layers on {stage.device}" for stage in stages)
             spread.reasons["device"] = f"by their free memory: {told}"
             return dataclasses.replace(spread, device=stages[0].device, stages=stages), needed
-    raise _refusal(options, config, needed, free)
+    raise _refusal(options, config, needed, rooms)
 
 
 def ways_that_fit(
@@ -157,7 +162,7 @@ def gpus_that_fit(
     needed = estimate(options, config, spread, max_model_len, adapters=adapters)
     parts = _parts(config, needed, spread)
     for count in range(2, _MOST_GPUS + 1):
-        if balance(parts, [room] * count, max_model_len) is not None:
+        if balance(parts, _usable([room] * count, needed), max_model_len) is not None:
             return count
     return None
 
@@ -171,11 +176,35 @@ def _context(options: LoadOptions, config: ModelConfig, free: Sequence[int], ada
         return alone
     spread = on_several(dataclasses.replace(options, cuda_graphs=None), placement)
     needed = estimate(options, config, spread, config.max_position, adapters=adapters)
-    return max(alone, longest(_parts(config, needed, spread), free, config.max_position))
+    rooms = _usable(free, needed)
+    return max(alone, longest(_parts(config, needed, spread), rooms, config.max_position))
+
+
+def _alone(
+    options: LoadOptions, config: ModelConfig, device: torch.device, placement: Placement
+) -> Placement | None:
+    """The placement on one of several devices, with what that one can do; None where it cannot.
+
+    An older card beside it does not count: types and kernels that only both have are not needed.
+    """
+    try:
+        own = choose(dataclasses.replace(options, device=str(device)), config)
+    except InvalidLoadOptionError:
+        return None
+    own = dataclasses.replace(own, candidates=placement.candidates)
+    return own.on(device, config, "the model fits on this one")
 
 
 def _parts(config: ModelConfig, needed: MemoryEstimate, placement: Placement) -> Parts:
-    return parts_of(config, needed, placement.dtype.itemsize)
+    """What is divided, as large as it is for ``_usable`` memory."""
+    parts = parts_of(config, needed, placement.dtype.itemsize)
+    weights = {name: int(getattr(parts, name) * needed.keep) for name in ("layer", "first", "last")}
+    return dataclasses.replace(parts, **weights)
+
+
+def _usable(free: Sequence[int], needed: MemoryEstimate) -> list[int]:
+    """What can be used of each device: of what its weights leave, the allocator needs some."""
+    return [int(room * needed.keep) for room in free]
 
 
 def _refusal(

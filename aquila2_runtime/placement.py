@@ -37,6 +37,8 @@ _CUDA_STEP_TOKENS: Final = 2_048
 _CPU_PREFILL_BESIDE: Final = 384
 _CUDA_PREFILL_BESIDE: Final = 512
 _NUM_SEQS: Final = 64
+# Of the memory that weights leave on a GPU; the allocator needs some play.
+_CUDA_KEEP: Final = 0.97
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,6 +79,11 @@ class Placement:
     def kv_columns(self) -> bool:
         """Whether keys are kept a second time, in columns (see ``engine.attention.columns``)."""
         return self.attention == "runs" and self.kv_dtype == torch.bfloat16
+
+    @property
+    def keep(self) -> float:
+        """Share of the memory that weights leave which can be used."""
+        return _CUDA_KEEP if self.device.type == "cuda" else 1.0
 
     def on(self, device: torch.device, config: ModelConfig, reason: str) -> Placement:
         """The same on one of the candidates alone, and why."""
@@ -185,4 +192,5 @@ def estimate(
         unpacks=placement.device.type == "cuda",
         adapters=adapters,
         kv_columns=placement.kv_columns,
+        keep=placement.keep,
     )

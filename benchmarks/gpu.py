@@ -16,8 +16,11 @@ import gc
 import importlib.util
 import json
 import platform
+import subprocess
+import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import torch
 
 from aquila2_runtime.checkpoint.config import ModelConfig
 from aquila2_runtime.checkpoint.free_memory import available_memory
-from aquila2_runtime.engine.faults import empty_device_cache
+from aquila2_runtime.engine.faults import empty_device_cache, is_fatal
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.placement import choose, estimate
 from benchmarks import gpu_agreement
@@ -195,9 +198,9 @@ def _cells(
 def _memory(bench: Bench, table: Table, device: torch.device, used_before: int) -> None:
     if device.type == "cuda":
         peak = torch.cuda.max_memory_reserved(device)
-        off = abs(bench.estimate.total - peak) / peak
+        off = abs(bench.estimate.used - peak) / peak
         table.add(
-            "memory estimate off by", off, 0.05, below=True, estimate=bench.estimate.total,
+            "memory estimate off by", off, 0.05, below=True, estimate=bench.estimate.used,
             peak_reserved=peak, device_used=_used(device) - used_before,
             kv_tokens=bench.tokens,
         )  # fmt: skip
@@ -233,6 +236,14 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def _elsewhere(parts: Sequence[str], arguments: Sequence[str]) -> None:
+    """Measure parts in processes of their own, once this one can use the card no more."""
+    for part in parts:
+        # Of two --part the last one counts.
+        command = [sys.executable, "-m", "benchmarks.gpu", *arguments, "--part", part]
+        subprocess.run(command, check=False)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the parts that are asked for, whatever becomes of the others.
 
@@ -250,7 +261,8 @@ def main(arguments: list[str] | None = None) -> int:
     card = "cpu-tiny" if chosen.tiny else torch.cuda.get_device_name(device)
     scale = TINY if chosen.tiny else FULL
     failed = False
-    for part in PARTS if chosen.part == "all" else (chosen.part,):
+    parts = PARTS if chosen.part == "all" else (chosen.part,)
+    for at, part in enumerate(parts):
         if part.endswith("nf4") and importlib.util.find_spec("bitsandbytes") is None:
             print(f"== {part}: not run, bitsandbytes is not installed", flush=True)
             continue
@@ -264,11 +276,14 @@ def main(arguments: list[str] | None = None) -> int:
         except TooSmall as problem:
             print(f"== {part}: not run, {problem}", flush=True)
             continue
-        except Exception:
+        except Exception as problem:
             # The card's time is dear: the other parts are measured all the same.
             traceback.print_exc()
             print(f"== {part}: FAILED", flush=True)
             failed = True
+            if is_fatal(problem):
+                _elsewhere(parts[at + 1 :], sys.argv[1:] if arguments is None else arguments)
+                break
             continue
         finally:
             # The frames of what failed hold its weights until then.

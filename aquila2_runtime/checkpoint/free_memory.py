@@ -19,7 +19,13 @@ def available_memory(device: str) -> int:
     if device.partition(":")[0] == "cuda":
         import torch
 
-        free, _ = torch.cuda.mem_get_info(device)
+        try:
+            free, _ = torch.cuda.mem_get_info(device)
+        except RuntimeError as error:
+            # Asking takes some hundred MB of the device itself.
+            if "out of memory" in str(error).lower():
+                return 0
+            raise
         return int(free)
     return available_cpu_memory(Path("/"))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
+from aquila2_runtime.errors import InvalidLoadOptionError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
@@ -46,6 +45,7 @@ class MemoryEstimate:
         context: Tokens the checkpoint was made for.
         length: Tokens of the longest request.
         gathered: Bytes of workspace per token of it: its context, brought together.
+        keep: Share of what the weights leave that can be used; an allocator needs some play.
     """
 
     weights: int
@@ -60,6 +60,7 @@ class MemoryEstimate:
     graphs: int = 0
     copy: int = 0
     adapters: int = 0
+    keep: float = 1.0
 
     @property
     def kv_cache(self) -> int:
@@ -67,14 +68,24 @@ class MemoryEstimate:
         return self.kv_per_token * self.kv_tokens
 
     @property
-    def total(self) -> int:
-        """Bytes in all."""
-        return self.fixed + self.kv_cache
+    def used(self) -> int:
+        """Bytes that are used at most."""
+        return self.held + self.reserve + self.kv_cache
 
     @property
-    def fixed(self) -> int:
-        """Bytes of everything but keys and values."""
-        return self.weights + self.copy + self.adapters + self.workspace + self.graphs
+    def play(self) -> int:
+        """Bytes beside them that the allocator may need."""
+        return int((self.reserve + self.kv_cache) * (1 / self.keep - 1))
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return self.used + self.play
+
+    @property
+    def held(self) -> int:
+        """Bytes of weights of every kind, which stay as they are."""
+        return self.weights + self.copy + self.adapters
 
     @property
     def reserve(self) -> int:
@@ -83,7 +94,8 @@ class MemoryEstimate:
 
     def largest_context(self, available: int) -> int:
         """Tokens of context that fit beside the weights, a multiple of 16; 0 when none do."""
-        room = available - self.fixed + self.gathered * self.length
+        room = int((available - self.held) * self.keep) - self.reserve
+        room += self.gathered * self.length
         tokens = room // (self.kv_per_token + self.gathered)
         return max(min(tokens, self.context) // _BLOCK * _BLOCK, 0)
 
@@ -97,12 +109,14 @@ class MemoryEstimate:
         ]
         if self.graphs:
             rows.insert(-1, ("captured steps", self.graphs))
+        if self.play:
+            rows.insert(-1, ("play of the allocator", self.play))
         if self.adapters:
             rows.insert(1, ("adapters", self.adapters))
         if self.copy:
             rows.insert(1, ("16-bit copy", self.copy))
         width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {_size(size):>11}" for name, size in rows)
+        return "\n".join(f"{name:<{width}}  {size_text(size):>11}" for name, size in rows)
 
 
 def estimate_memory(
@@ -120,6 +134,7 @@ def estimate_memory(
     unpacks: bool = False,
     adapters: int = 0,
     kv_columns: bool = False,
+    keep: float = 1.0,
 ) -> MemoryEstimate:
     """Estimate the memory of a checkpoint before anything is allocated.
 
@@ -139,6 +154,7 @@ def estimate_memory(
             there in ``dtype`` for a moment.
         adapters: Bytes of the LoRA adapters beside the weights.
         kv_columns: Whether keys are kept a second time, in columns.
+        keep: Share of what the weights leave that can be used.
 
     Raises:
         InvalidLoadOptionError: An unknown type or quantization.
@@ -170,6 +186,7 @@ def estimate_memory(
         graphs=graphs * _GRAPH_BYTES + step.captured + passing if graphs else 0,
         copy=config.linear_parameters * item if nf4_copy else 0,
         adapters=adapters,
+        keep=keep,
     )
 
 
@@ -222,53 +239,6 @@ def kv_token_bytes(config: ModelConfig, item: int, *, columns: bool = False) -> 
     return config.num_layers * config.num_kv_heads * (head + 2 * config.head_dim * columns)
 
 
-def check_fits(
-    estimate: MemoryEstimate, available: int | Sequence[int], ways: Sequence[str] = ()
-) -> None:
-    """Refuse what cannot fit.
-
-    Args:
-        estimate: What is needed.
-        available: Bytes that are free; of several devices, which the caller found too small.
-        ways: Other ways to load it that would fit, for the hint.
-
-    Raises:
-        InsufficientMemoryError: With the table and the largest context that would fit.
-    """
-    free = [available] if isinstance(available, int) else list(available)
-    if len(free) > 1 or estimate.total > free[0]:
-        raise does_not_fit(estimate, free, ways)
-
-
-def does_not_fit(
-    estimate: MemoryEstimate, free: Sequence[int], ways: Sequence[str] = ()
-) -> InsufficientMemoryError:
-    """Return the error for what cannot fit, with the table and the largest context that would.
-
-    Args:
-        estimate: What is needed.
-        free: Bytes that each device has free.
-        ways: Other ways to load it that would fit, for the hint.
-    """
-    fits = estimate.largest_context(free[0]) if len(free) == 1 else 0
-    hints = [f"Load with max_model_len={fits} or less."] if fits else []
-    if ways:
-        hints.append(f"What {'also ' * bool(fits)}fits: {'; '.join(ways)}.")
-    elif not fits and estimate.weights_label in _ITEM_BYTES:
-        hints.append(
-            'The weights alone do not fit: load with quantization="nf4", or on another device.'
-        )
-    elif not fits:
-        hints.append("The weights alone do not fit: use a larger device or a smaller checkpoint.")
-    told = " and ".join(map(_size, free))
-    return InsufficientMemoryError(
-        f"The model needs {_size(estimate.total)}; {told} are free.\n{estimate.table()}\n",
-        parameter="max_model_len" if fits else "model",
-        value=estimate.kv_tokens if fits else None,
-        hint=" ".join(hints),
-    )
-
-
 def _item_bytes(parameter: str, name: str, known: dict[str, int]) -> int:
     size = known.get(name)
     if size is None:
@@ -281,5 +251,6 @@ def _item_bytes(parameter: str, name: str, known: dict[str, int]) -> int:
     return size
 
 
-def _size(number: int) -> str:
+def size_text(number: int) -> str:
+    """Bytes for people."""
     return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from aquila2_runtime.checkpoint.feed import feed
+from aquila2_runtime.checkpoint.filling import memory_errors, piece_by_piece
 from aquila2_runtime.checkpoint.lora import lora_updates
 from aquila2_runtime.checkpoint.prequantized import Prequantized, require_bitsandbytes, settle_form
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
@@ -79,10 +80,11 @@ def load_weights(
         files = verify_weights(path, config, allow_pickle=allow_pickle)
     failure: Aquila2Error
     try:
-        with _ONE_AT_A_TIME, _quiet():
+        with _ONE_AT_A_TIME, _quiet(), piece_by_piece():
             updates = {} if merge is None else lora_updates(merge)
             places = _places(config, device, homes)
-            return _load(files, config, dtype, places, settings, progress, updates)
+            with memory_errors(places.values()):
+                return _load(files, config, dtype, places, settings, progress, updates)
     except WeightsError as error:
         failure = error.with_traceback(None)
     except torch.OutOfMemoryError:
@@ -225,11 +227,19 @@ def _spare_kernel(model: torch.nn.Module) -> None:
 
 
 def _break_cycles(model: torch.nn.Module) -> None:
-    """Have 4-bit weights forget the module they are in, which they need while they are packed.
+    """Have nothing of the model hold what holds it.
 
     The engine takes modules apart: what it drops must go at once, not when Python next looks for
-    cycles, which may be when the memory that is left has been given to the cache.
+    cycles, which may be when the memory that is left has been given to the cache. 4-bit weights
+    know the module they are in, for they need it while they are packed; on several devices
+    accelerate gives every module a ``forward`` of its own that holds it.
     """
+    if any(hasattr(module, "_hf_hook") for module in model.modules()):
+        from accelerate.hooks import remove_hook_from_module  # type: ignore[import-untyped]
+
+        remove_hook_from_module(model, recurse=True)
+        for module in model.modules():
+            module.__dict__.pop("forward", None)
     weights: list[Any] = list(model.parameters())
     for weight in weights:
         if getattr(weight, "module", None) is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.noise import first_state
 from aquila2_runtime.engine.sample_row import SampleRow
 from aquila2_runtime.engine.static_sampler import (
@@ -136,8 +137,4 @@ class DeviceRows:
             counts.index_copy_(0, places, (counts[places] + 1).masked_fill(padding, 0))
 
     def _put(self, values: Sequence[object], dtype: torch.dtype = torch.int64) -> torch.Tensor:
-        """Bring numbers over; on CUDA without waiting for the steps that are under way."""
-        made = torch.tensor(values, dtype=dtype)
-        if self.device.type == "cuda":
-            made = made.pin_memory()
-        return made.to(self.device, non_blocking=True)
+        return brought(values, self.device, dtype)

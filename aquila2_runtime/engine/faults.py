@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import traceback
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,12 +20,19 @@ _FATAL_PHRASES = ("cuda error", "device-side assert", "cublas_status_execution_f
 _MEMORY_PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-def is_fatal(error: Exception) -> bool:
+def is_fatal(error: BaseException) -> bool:
     """Whether the device is lost, so that no later step can succeed."""
     text = str(error).lower()
     if not isinstance(error, RuntimeError) or _is_memory(error):
         return False
     return any(phrase in text for phrase in _FATAL_PHRASES)
+
+
+def remedy_of(death: BaseException) -> str:
+    """What helps once an engine has failed for good."""
+    if is_fatal(death):
+        return "The device is lost to this process: start the program again."
+    return "Close the runtime and load the checkpoint again."
 
 
 def failure_of(error: Exception, item: Scheduled) -> Aquila2Error:
@@ -61,10 +71,28 @@ def empty_device_cache() -> None:
     """Give freed memory back: what the C library keeps, and what torch keeps of a device."""
     give_freed_memory_back()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        # After a device-side assert this fails like every other call: there is nothing to be had.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
-def _is_memory(error: Exception) -> bool:
+def let_go(error: BaseException) -> None:
+    """Free what the frames of an exception hold, and give it back; its lines stay.
+
+    A model that could not be built to its end would otherwise stay on the device for as long as
+    the caller, or a notebook, keeps the exception.
+    """
+    seen: set[int] = set()
+    held: BaseException | None = error
+    while held is not None and id(held) not in seen:
+        seen.add(id(held))
+        traceback.clear_frames(held.__traceback__)
+        held = held.__cause__ or held.__context__
+    gc.collect()
+    empty_device_cache()
+
+
+def _is_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()

@@ -12,6 +12,7 @@ from typing import Final
 import torch
 
 from aquila2_runtime.engine.base import IdLogprob
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.likeliest import sorted_top
 
 # Sought beyond the listed ones, so that ids equal to the last listed are seen and listed by id.
@@ -32,7 +33,7 @@ def entries(
         return []
     width = scores.shape[1]
     logprobs = scores.log_softmax(dim=-1)
-    places = torch.tensor(token_ids, device=scores.device)
+    places = brought(token_ids, scores.device)
     # An id the tokenizer cannot spell has no probability.
     own = logprobs.gather(1, places.clamp(max=width - 1)[:, None])[:, 0]
     chosen: list[float] = own.masked_fill(places >= width, float("-inf")).tolist()

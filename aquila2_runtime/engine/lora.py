@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.linear import WeightProjection, linear
 from aquila2_runtime.errors import WeightsError
 
@@ -131,7 +132,7 @@ class LoraBank:
             for key, count in rows
             for number in [_NOBODY if key is None else self._numbers[key]] * count
         ]
-        return LoraStep(self._sites, torch.tensor(numbers, device=self._devices[0]))
+        return LoraStep(self._sites, brought(numbers, self._devices[0]))
 
     def _grown(
         self,
@@ -205,7 +206,7 @@ class LoraStep:
         """
         foreign = self._foreign.get((owners, device))
         if foreign is None:
-            columns = torch.tensor(owners, device=device)
+            columns = brought(owners, device)
             numbers = self._numbers.to(device, non_blocking=True)
             foreign = self._foreign[owners, device] = numbers[:, None] != columns[None, :]
         return foreign

@@ -8,6 +8,8 @@ from typing import Final
 
 import torch
 
+from aquila2_runtime.engine.crossing import brought
+
 _NEVER: Final = float("-inf")
 
 
@@ -31,7 +33,7 @@ def apply(scores: torch.Tensor, masks: Sequence[bytes | None]) -> None:
     if count == len(scores):
         scores.masked_fill_(barred, _NEVER)
         return
-    where = torch.tensor(rows, device=scores.device)
+    where = brought(rows, scores.device)
     scores[where] = scores[where].masked_fill(barred, _NEVER)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import torch
 
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.sample_row import SampleRow
 
 _NEVER: Final = float("-inf")
@@ -41,12 +42,12 @@ def _edit(scores: torch.Tensor, row: SampleRow) -> None:
         scores[seen] = torch.where(old.isneginf(), old, new.clamp(-_LARGEST, _LARGEST)).float()
     if row.counts and (params.presence_penalty or params.frequency_penalty):
         counted = {key: times for key, times in row.counts.items() if key < width}
-        times = torch.tensor(list(counted.values()), device=device, dtype=scores.dtype)
+        times = brought(list(counted.values()), device, scores.dtype)
         less = params.presence_penalty + params.frequency_penalty * times
         scores[_ids(counted, width, device)] -= less
     if params.logit_bias:
         biases = {key: bias for key, bias in params.logit_bias.items() if key < width}
-        more = torch.tensor(list(biases.values()), device=device, dtype=scores.dtype)
+        more = brought(list(biases.values()), device, scores.dtype)
         scores[_ids(biases, width, device)] += more
     if row.step < params.min_tokens:
         scores[_ids(row.stop_ids, width, device)] = _NEVER
@@ -61,4 +62,4 @@ def _seen(row: SampleRow, width: int, device: torch.device) -> torch.Tensor:
 
 
 def _ids(ids: Iterable[int], width: int, device: torch.device) -> torch.Tensor:
-    return torch.tensor([key for key in ids if key < width], device=device, dtype=torch.int64)
+    return brought([key for key in ids if key < width], device, torch.int64)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment, SharedPrefix
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.sharing import MIN_SAVED_TOKENS, Group, shared_groups
 from aquila2_runtime.engine.standing_rows import StandingRows
 
@@ -151,7 +152,7 @@ class Planner:
                 lengths.append(seen - skipped * size)
         width = max(map(len, tables))
         padded = [table + [0] * (width - len(table)) for table in tables]
-        counts = torch.tensor(lengths, device=self._device, dtype=torch.int32)
+        counts = brought(lengths, self._device, torch.int32)
         return self._tensor(padded), counts, False
 
     def _mask(self, lengths: torch.Tensor, width: int) -> torch.Tensor:
@@ -172,4 +173,4 @@ class Planner:
         return tuple(shared)
 
     def _tensor(self, numbers: Sequence[int] | Sequence[list[int]]) -> torch.Tensor:
-        return torch.tensor(numbers, device=self._device)
+        return brought(numbers, self._device)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from aquila2_runtime.engine.base import IdLogprob
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.planner import Planner, is_decode
 from aquila2_runtime.engine.sampler import Sampled, Sampler, SampleRow
 
@@ -85,8 +86,8 @@ class Runner:
             positions += range(start, start + count + len(drafts))
         device = self._decoder.device
         hidden = self._decoder.forward(
-            torch.tensor(ids, device=device),
-            torch.tensor(positions, device=device),
+            brought(ids, device),
+            brought(positions, device),
             self._attention,
             self.planner.plan(order),
             self._decoder.adapters.step([(item.request.spec.adapter, item.rows) for item in order]),
@@ -108,7 +109,7 @@ class Runner:
         if not items:
             return []
         if len(wanted) < len(hidden):
-            hidden = hidden[torch.tensor(wanted, device=hidden.device)]
+            hidden = hidden[brought(wanted, hidden.device)]
         logits = self._decoder.logits(hidden)
         sampled = self._sampler.sample(logits, states)
         chosen: list[Chosen] = []

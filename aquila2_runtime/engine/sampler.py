@@ -19,6 +19,7 @@ import torch
 
 from aquila2_runtime.engine import masks
 from aquila2_runtime.engine.base import IdLogprob
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.likeliest import highest, stretch_maxima
 from aquila2_runtime.engine.logprobs import entries
 from aquila2_runtime.engine.penalties import edit
@@ -140,7 +141,7 @@ def _drawn(
 ) -> list[int]:
     """Draw from some of the rows."""
     if len(some) < len(rows):
-        index = torch.tensor(some, device=scores.device)
+        index = brought(some, scores.device)
         scores = scores[index]
         maxima = None if maxima is None else maxima[index]
     ids: list[int] = draw(scores, [rows[i] for i in some], maxima).tolist()
@@ -202,7 +203,7 @@ def _choose_again(
 ) -> None:
     """Replace the likeliest ids of a group, all of it greedy or all of it drawn."""
     some = [rows[index] for index in group]
-    own = scores[torch.tensor(group, device=scores.device)]
+    own = scores[brought(group, scores.device)]
     edit(own, some)
     masks.apply(own, [allowed.get(index) for index in group])
     chosen, finite, maxima = _likeliest(own, named=some[0].greedy)
@@ -227,7 +228,7 @@ def _describe(
     described: list[IdLogprob | None] = [None] * len(rows)
     if wanted:
         where = [index for index, _ in wanted]
-        own = scores[torch.tensor(where, device=scores.device)]
+        own = scores[brought(where, scores.device)]
         found = entries(own, [token_ids[i] for i in where], [count for _, count in wanted])
         for index, entry in zip(where, found, strict=True):
             described[index] = entry

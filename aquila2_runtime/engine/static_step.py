@@ -7,6 +7,7 @@ launches become one. Elsewhere the same code runs as it is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from aquila2_runtime.engine.attention.plan import AttentionPlan
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.static_sampler import sample_static
 
 if TYPE_CHECKING:
@@ -84,10 +86,7 @@ class StaticStep:
         bucket = self._buckets[size, drawn]
         padded = [*places, *[self._rows.padding] * (size - len(places))]
         if padded != bucket.shown:
-            made = torch.tensor(padded)
-            if self._rows.device.type == "cuda":
-                made = made.pin_memory()
-            bucket.places.copy_(made, non_blocking=True)
+            bucket.places.copy_(brought(padded, self._rows.device))
             bucket.shown = padded
         if bucket.graph is None:
             self._step(bucket, drawn)
@@ -118,12 +117,21 @@ class StaticStep:
                 self._step(bucket, drawn)
         current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        # Another model's thread may allocate meanwhile; only this thread's calls are recorded.
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-        ):
-            self._step(bucket, drawn)
-        self._pool = graph.pool()
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        try:
+            # Another model's thread may allocate meanwhile; only this thread's calls are recorded.
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                self._step(bucket, drawn)
+        except BaseException:
+            # Where ending the record fails too, torch leaves the thread on the record's stream, and
+            # its allocator in the record's pool.
+            torch.cuda.set_stream(current)
+            with contextlib.suppress(RuntimeError, AttributeError):
+                torch._C._cuda_endAllocateToPool(current.device_index, self._pool)
+            raise
         bucket.graph = graph
 
     @torch.inference_mode()

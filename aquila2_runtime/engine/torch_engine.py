@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished
 from aquila2_runtime.engine.counters import Counters
-from aquila2_runtime.engine.faults import empty_device_cache, failure_of, is_fatal
+from aquila2_runtime.engine.faults import (
+    empty_device_cache,
+    failure_of,
+    is_fatal,
+    let_go,
+    remedy_of,
+)
 from aquila2_runtime.engine.handle import Mailbox, RequestHandle
 from aquila2_runtime.engine.request import Request, Status
 from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
@@ -142,6 +148,7 @@ class TorchEngine(Engine):
             runner, scheduler = build()
         except BaseException as error:  # handed to the constructor, in the caller's thread
             self._death = error
+            let_go(error)
             return
         finally:
             self._loaded.set()
@@ -281,7 +288,7 @@ class TorchEngine(Engine):
         if self._death is not None:
             return EngineDeadError(
                 f"The engine of {self.name} failed: {self._death}",
-                hint="Close the runtime and load the checkpoint again.",
+                hint=remedy_of(self._death),
             )
         return EngineClosedError(
             f"The runtime of {self.name} was closed.", hint="Load the checkpoint again."

@@ -25,6 +25,7 @@ from typing import Final
 
 import torch
 
+from aquila2_runtime.engine.crossing import brought
 from aquila2_runtime.engine.filters import ALL, PREFILTER, Filters, limit_of, reach
 from aquila2_runtime.engine.likeliest import sorted_top, top_of_row
 from aquila2_runtime.engine.sample_row import SampleRow
@@ -32,6 +33,7 @@ from aquila2_runtime.engine.single_row import Limits, draw_one, in_order
 
 _SUM_BITS: Final = 62
 _AT_ONCE: Final = 4
+_AT_ONCE_ELSEWHERE: Final = 64  # a GPU is only filled by many; a vocabulary's take 51 MB
 # Error of the estimate: fp32 differences and products are off by 2e-7 of the exponent, which is 12
 # on average at most, exponentials and pairwise sums by less; in all below 5e-6.
 _MARGIN: Final = 1e-5
@@ -57,8 +59,9 @@ def draw(
     reaches = [reach(row, width) for row in rows]
     plain, near, far = ([i for i, found in enumerate(reaches) if found == k] for k in (0, 1, 2))
     # A few rows at a time: whole rows in fp64 should stay in the processor's cache.
-    for at in range(0, len(plain), _AT_ONCE):
-        where = plain[at : at + _AT_ONCE]
+    at_once = _AT_ONCE if scores.device.type == "cpu" else _AT_ONCE_ELSEWHERE
+    for at in range(0, len(plain), at_once):
+        where = plain[at : at + at_once]
         own, own_settings = _some(where, scores, settings)
         chosen[where] = invert(whole_weights(own, own_settings[:, 0]), own_settings[:, 1])
     for share, measure in ((16, _estimated), (4, _estimated), (1, _exact)):
@@ -102,7 +105,7 @@ def _some(where: Sequence[int], *tensors: torch.Tensor | None) -> list[torch.Ten
     given = [tensor for tensor in tensors if tensor is not None]
     if len(where) == len(given[0]):
         return given
-    index = torch.tensor(where, device=given[0].device)
+    index = brought(where, given[0].device)
     return [tensor[index] for tensor in given]
 
 
@@ -119,7 +122,7 @@ def _settings(rows: Sequence[SampleRow], scores: torch.Tensor) -> torch.Tensor:
         )
         for row in rows
     ]
-    return torch.tensor(listed, device=scores.device, dtype=torch.float64)
+    return brought(listed, scores.device, torch.float64)
 
 
 def truncated(

@@ -35,7 +35,7 @@ def test_a_part_that_fails_leaves_the_others_their_turn(
 
     def measured(part: str, *args: object, **more: object) -> dict[str, object]:
         if part == "7b-bf16":
-            raise RuntimeError("CUDA error: an illegal memory access")
+            raise RuntimeError("nothing of the kind is known")
         if part == "34b-bf16":
             raise gpu.TooSmall("needs 70.0 GiB, 23.0 are free")
         return {"part": part}
@@ -48,8 +48,27 @@ def test_a_part_that_fails_leaves_the_others_their_turn(
     assert kept == {"gpu-agreement", "gpu-7b-nf4", "gpu-34b-nf4"}
     told = capsys.readouterr()
     assert "7b-bf16: FAILED" in told.out
-    assert "illegal memory access" in told.err
+    assert "nothing of the kind" in told.err
     assert "34b-bf16: not run, needs 70.0 GiB" in told.out
+
+
+def test_once_the_card_is_lost_the_other_parts_run_in_processes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*args: object, **more: object) -> dict[str, object]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    started: list[list[str]] = []
+    monkeypatch.setattr(gpu, "measure_part", lost)
+    monkeypatch.setattr(gpu.gpu_agreement, "measure", lambda *args, **more: {})
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(gpu.subprocess, "run", lambda command, check: started.append(command))
+    assert main(["--tiny", "--part", "all", "--results", str(tmp_path)]) == 1
+    assert [command[-1] for command in started] == ["7b-nf4", "34b-bf16", "34b-nf4"]
+    for command in started:
+        assert command[1:3] == ["-m", "benchmarks.gpu"]
+        assert command[3:-2] == ["--tiny", "--part", "all", "--results", str(tmp_path)]
+        assert command[-2] == "--part"
 
 
 def test_the_agreement_part_finds_transformers_logits(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from aquila2_runtime.checkpoint.free_memory import (
     available_cpu_memory,
     available_memory,
 )
-from aquila2_runtime.checkpoint.memory import check_fits, estimate_memory
+from aquila2_runtime.checkpoint.memory import estimate_memory
+from aquila2_runtime.checkpoint.shortage import check_fits
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
 from tests.fixtures_checkpoint import make_checkpoint, make_config

@@ -14,8 +14,10 @@ import torch
 import transformers
 
 from aquila2_runtime.checkpoint.config import read_config
+from aquila2_runtime.checkpoint.filling import memory_errors
 from aquila2_runtime.checkpoint.register import AquilaForCausalLM
-from aquila2_runtime.checkpoint.weights import load_weights
+from aquila2_runtime.checkpoint.weights import _break_cycles, load_weights
+from aquila2_runtime.engine.linear import take_linear
 from aquila2_runtime.errors import InvalidLoadOptionError, MissingDependencyError, WeightsError
 from tests.fixtures_checkpoint import (
     LAYOUTS,
@@ -363,6 +365,61 @@ def test_a_link_that_is_exchanged_while_it_is_read_is_found(
     with pytest.raises(WeightsError, match=r"00003-of-00003.*(exchanged|cannot be opened)"):
         load(path, progress=exchange)
     assert calls > when
+
+
+def test_no_room_is_taken_in_one_piece_before_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fusing freed of it could not be given back, and the cache was smaller by 3 GiB of 24."""
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        transformers.modeling_utils, "caching_allocator_warmup", lambda *args: asked.append(args)
+    )
+    path = make_checkpoint(tmp_path)
+    load(path)
+    assert not asked
+    AquilaForCausalLM.from_pretrained(
+        None, config=load(path).config, state_dict=load(path).state_dict(), device_map={"": CPU}
+    )
+    assert asked, "transformers warms up no longer, or by another name"
+
+
+def test_a_full_device_is_told_apart_from_a_broken_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers goes on where packing a tensor fails, and does not say of what."""
+    failed = {"num_ooms": 0}
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: dict(failed))
+    places = [torch.device("cuda", 0), CPU]
+    with pytest.raises(RuntimeError, match="issues") as caught, memory_errors(places):
+        raise RuntimeError("We encountered some issues")
+    assert not isinstance(caught.value, torch.OutOfMemoryError)
+    with pytest.raises(torch.OutOfMemoryError, match="issues"), memory_errors(places):
+        failed["num_ooms"] += 1
+        raise RuntimeError("We encountered some issues")
+
+
+def test_layers_that_accelerate_hooked_are_freed_as_they_are_taken(tmp_path: Path) -> None:
+    """Over several GPUs every module got a forward of its own, which held it and its weights."""
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+    model = load(make_checkpoint(tmp_path))
+    for module in model.modules():
+        add_hook_to_module(module, AlignDevicesHook(io_same_device=True))
+    watched = [
+        weakref.ref(layer.get_submodule(name).weight)
+        for layer in model.model.layers
+        for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj", "mlp.up_proj")
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        _break_cycles(model)
+        assert torch.isfinite(logits(model)).all()
+        for layer in model.model.layers:
+            take_linear(layer.self_attn, "q_proj", "k_proj", "v_proj")
+            take_linear(layer.mlp, "gate_proj", "up_proj")
+        assert not [weight for weight in watched if weight() is not None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("quantization", [None, "nf4"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sysconfig
 from pathlib import Path
 
@@ -73,10 +74,56 @@ def test_kernels_are_chosen_where_they_run(
     """Turing multiplies float16 alone; before it there are no kernels at all."""
     pytest.importorskip("triton")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(select, "launch_obstacle", lambda device: None)
     runs = capability >= (8, 0) or (capability == (7, 5) and dtype == torch.float16)
     name, reason = choose_attention("auto", dtype=dtype, kv_dtype=dtype, **GPU)
     assert name == ("paged" if runs else "gathered")
     assert runs or "capability" in reason
+
+
+@pytest.mark.parametrize("kind", [FileNotFoundError, PermissionError, AssertionError, Exception])
+def test_where_triton_fails_for_whatever_reason_the_reference_runs(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """A cache directory that cannot be written, no libcuda, too little shared memory."""
+    pytest.importorskip("triton")
+    from aquila2_runtime.engine.attention import probe, probe_kernel
+
+    def fail(place: torch.Tensor) -> torch.Tensor:
+        raise kind("/root/.triton")
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(probe_kernel, "write_one", fail)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    probe.launch_obstacle.cache_clear()
+    try:
+        half = {"dtype": torch.float16, "kv_dtype": torch.float16}
+        name, reason = choose_attention("auto", **half, **GPU)
+        assert name == "gathered"
+        assert kind.__name__ in reason and "/root/.triton" in reason
+        with pytest.raises(InvalidLoadOptionError, match=r"/root/\.triton"):
+            choose_attention("paged", **half, **GPU)
+    finally:
+        probe.launch_obstacle.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "runs"),
+    [
+        ((7, 5), torch.float16, False),
+        ((8, 6), torch.float32, False),
+        ((8, 6), torch.bfloat16, True),
+    ],
+)
+def test_heads_of_256_run_where_their_tiles_fit_shared_memory(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype, runs: bool
+) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(select, "launch_obstacle", lambda device: None)
+    wide = GPU | {"head_dim": 256, "dtype": dtype, "kv_dtype": dtype}
+    assert choose_attention("auto", **wide)[0] == ("paged" if runs else "gathered")
 
 
 def test_without_what_triton_builds_with_the_reason_says_what_to_install(
@@ -85,6 +132,7 @@ def test_without_what_triton_builds_with_the_reason_says_what_to_install(
     """Python's headers are missing on many machines; Triton would find out at the first step."""
     pytest.importorskip("triton")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(select, "launch_obstacle", lambda device: None)
     half = {"dtype": torch.float16, "kv_dtype": torch.float16}
     assert choose_attention("auto", **half, **GPU)[0] == "paged"
     monkeypatch.setattr(sysconfig, "get_paths", lambda **scheme: {"include": str(tmp_path)})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aquila2_runtime import placement
+from aquila2_runtime import Aquila2Runtime, building, placement
 from aquila2_runtime.cache_size import cache_blocks, kv_bytes_per_token
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
 from aquila2_runtime.errors import InsufficientMemoryError
@@ -48,6 +48,19 @@ def test_a_load_that_fits_is_not_refused_for_want_of_512_mib(config: ModelConfig
     with pytest.raises(InsufficientMemoryError) as caught:
         cache_blocks(asked, config, spot, one - block, LENGTH)
     assert f"max_model_len={LENGTH - placement.BLOCK_SIZE} or less" in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_is_refused_before_a_weight_is_read(
+    demo_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was refused once all of the weights had been loaded."""
+    monkeypatch.setattr(building, "load_weights", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr(building, "available_memory", lambda device: 200 * MIB)
+    with pytest.raises(InsufficientMemoryError, match="kv_cache_memory=256 MiB") as caught:
+        Aquila2Runtime.load(
+            str(demo_path), template="aquila-v1", device="cpu", kv_cache_memory="256MiB"
+        )
+    assert caught.value.parameter == "kv_cache_memory"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from aquila2_runtime import device_types, fits, placement
+from aquila2_runtime.cache_size import cache_blocks
+from aquila2_runtime.checkpoint.free_memory import available_memory
 from aquila2_runtime.errors import InsufficientMemoryError
 from aquila2_runtime.fits import gpus_that_fit, settle, ways_that_fit
 from aquila2_runtime.load_options import LoadOptions
@@ -99,6 +101,79 @@ def test_every_way_that_is_named_is_true_and_a_block_more_is_not(
             with pytest.raises(InsufficientMemoryError):
                 settle(tried, config, chosen, way.max_model_len + 16)
     assert "GPUs of this size" in hint
+
+
+@pytest.mark.parametrize("older", [(6, 1), (7, 5)])
+def test_an_older_card_beside_it_takes_nothing_from_the_one_that_is_used(
+    monkeypatch: pytest.MonkeyPatch, older: tuple[int, int]
+) -> None:
+    """Types and kernels were those that both cards had: float16, gathered, nothing captured."""
+    cards(monkeypatch, 24, 8)
+
+    def capability(device: torch.device) -> tuple[int, int]:
+        return older if torch.device(device).index == 1 else (8, 9)
+
+    def attention(asked: str, *, device: torch.device, **_: Any) -> tuple[str, str]:
+        return ("paged" if capability(device) >= (8, 0) else "gathered"), "by the card"
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
+    monkeypatch.setattr(device_types, "choose_attention", attention)
+    options = LoadOptions(model="34B", quantization="nf4", max_num_seqs=8)
+    config = dataclasses.replace(THIRTY_FOUR, torch_dtype="bfloat16")
+    both = placement.choose(options, config)
+    assert (both.dtype, both.attention) == (torch.float16, "gathered")
+    settled, needed = settle(options, config, both, 2048)
+    alone = placement.choose(dataclasses.replace(options, device="cuda:0"), config)
+    assert (settled.dtype, settled.attention) == (torch.bfloat16, "paged")
+    assert settled.cuda_graphs and settled.device == CUDA
+    assert needed == placement.estimate(options, config, alone, 2048)
+
+
+@pytest.mark.parametrize(
+    ("size", "gigabytes", "form"),
+    [("7B", 17, None), ("7B", 8, "nf4"), ("34B", 24, "nf4"), ("34B", 80, None)],
+)
+def test_what_was_said_to_fit_is_not_refused_once_the_weights_are_there(
+    monkeypatch: pytest.MonkeyPatch, size: str, gigabytes: int, form: str | None
+) -> None:
+    """The allocator's play was kept back from the cache, but not reckoned with before."""
+    cards(monkeypatch, gigabytes)
+    config = dataclasses.replace(SIZES[size], max_position=1_000_000)
+    options = LoadOptions(model=size, dtype="bfloat16", quantization=form, max_num_seqs=8)
+    chosen, free = placement.choose(options, config), fits.free_memory([CUDA])[0]
+    longest = placement.estimate(options, config, chosen, 16).largest_context(free)
+    assert longest
+    for length in (longest, longest + 16):
+        needed = placement.estimate(options, config, chosen, length)
+        left = free - needed.weights
+        if length == longest:
+            settle(options, config, chosen, length)
+            blocks, _ = cache_blocks(options, config, chosen, left, length, needed.reserve)
+            assert blocks * placement.BLOCK_SIZE >= length
+        else:
+            with pytest.raises(InsufficientMemoryError):
+                settle(options, config, chosen, length)
+            with pytest.raises(InsufficientMemoryError):
+                cache_blocks(options, config, chosen, left, length, needed.reserve)
+
+
+def test_a_card_that_another_process_filled_has_nothing_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Asking takes memory itself; "auto" then failed though the next card was empty."""
+
+    def full(device: str) -> tuple[int, int]:
+        if device == "cuda:0":
+            raise RuntimeError("CUDA error: out of memory")
+        if device == "cuda:1":
+            raise RuntimeError("CUDA error: invalid device ordinal")
+        return 5, 9
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", full)
+    assert available_memory("cuda:0") == 0
+    assert available_memory("cuda:2") == 5
+    with pytest.raises(RuntimeError, match="ordinal"):
+        available_memory("cuda:1")
 
 
 def test_where_no_single_card_will_do_packed_weights_on_several_are_named(

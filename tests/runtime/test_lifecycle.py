@@ -14,11 +14,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from aquila2_runtime import (
     Aquila2Runtime,
@@ -26,12 +28,15 @@ from aquila2_runtime import (
     EngineDeadError,
     FinishReason,
     GenerationError,
+    InsufficientMemoryError,
     InvalidLoadOptionError,
     OutOfMemoryError,
     RequestTimeoutError,
     SamplingParams,
+    building,
 )
 from aquila2_runtime.building import ModelBuild
+from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.runner import Runner
 from tests.runtime.support import ask, idle, wait_until
 
@@ -262,6 +267,66 @@ def test_a_broken_engine_tells_every_waiter(
     with Aquila2Runtime.load(**own_demo) as fresh:
         assert len(fresh.chat(ask(0), SHORT).token_ids) == 8
     runtime.close()
+
+
+def test_a_lost_device_leaves_nobody_waiting_though_cleaning_up_fails_too(
+    own_demo: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a device-side assert torch's every call raises, that which frees memory too."""
+    message = "CUDA error: device-side assert triggered"
+    raised: list[str] = []
+
+    def lost(*_: Any) -> Any:
+        raised.append(message)
+        raise RuntimeError(message)
+
+    runtime = Aquila2Runtime.load(**own_demo)
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "run", lost)
+        patched.setattr(torch.cuda, "is_available", lambda: True)
+        patched.setattr(torch.cuda, "is_initialized", lambda: True)
+        patched.setattr(torch.cuda, "empty_cache", lost)
+        ended: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                runtime.chat(ask(0), SHORT)
+            except EngineDeadError as error:
+                ended.append(error)
+
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        waiting.join(30)
+        assert not waiting.is_alive(), "a reader waits for an engine that is gone"
+    assert len(raised) > 1 and len(ended) == 1
+    with pytest.raises(EngineDeadError, match="start the program again"):
+        runtime.chat(ask(0))
+    runtime.close()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_model_that_could_not_be_built_is_freed_though_its_error_is_kept(
+    own_demo: dict[str, str], monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """A notebook keeps the last traceback: its frames held the weights, a retry was refused."""
+    made: list[weakref.ref[Any]] = []
+    others = {id(one) for one in gc.get_objects() if type(one) is Decoder}
+
+    def refuse(config: Any, placement: Any, blocks: int) -> Any:
+        found = [one for one in gc.get_objects() if type(one) is Decoder and id(one) not in others]
+        made.extend(map(weakref.ref, found))
+        raise torch.OutOfMemoryError("CUDA out of memory") if full else ValueError("no room")
+
+    gc.collect()
+    with monkeypatch.context() as patched:
+        patched.setattr(building, "make_caches", refuse)
+        with pytest.raises(InsufficientMemoryError if full else ValueError) as caught:
+            Aquila2Runtime.load(**own_demo)
+    assert made and all(decoder() is None for decoder in made)
+    assert caught.value.__traceback__ is not None
+    if full:
+        assert "ran out of memory" in str(caught.value) and "max_num_seqs" in str(caught.value)
+        assert "keys and values" in str(caught.value)
 
 
 def test_weights_are_loaded_once_and_freed_with_the_last_user(own_demo: dict[str, str]) -> None:

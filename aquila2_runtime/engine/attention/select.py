@@ -16,6 +16,7 @@ from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.cpu import RunAttention
 from aquila2_runtime.engine.attention.gathered import GatheredAttention
+from aquila2_runtime.engine.attention.probe import launch_obstacle
 from aquila2_runtime.engine.linear import multiplies_bfloat16
 from aquila2_runtime.errors import InvalidLoadOptionError
 
@@ -143,9 +144,11 @@ def _paged_obstacle(
         return f"at compute capability {capability} the Triton kernels are for float16"
     if head_dim & (head_dim - 1) or not 16 <= head_dim <= 256:
         return f"the Triton kernels need a head_dim of 16, 32, ..., 256, and this is {head_dim}"
+    if head_dim > 128 and (capability < (8, 0) or dtype == torch.float32):
+        return f"at a head_dim of {head_dim} in {dtype} tiles are larger than shared memory"
     if dtype not in _FLOATS or kv_dtype not in (torch.int8, dtype):
         return f"the Triton kernels do not mix {dtype} queries with {kv_dtype} keys"
-    return None
+    return launch_obstacle(device)
 
 
 def _has_python_headers() -> bool:

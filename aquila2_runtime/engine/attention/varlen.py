@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from aquila2_runtime.engine.attention.plan import PrefillSegment
+from aquila2_runtime.engine.crossing import brought
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,4 +138,4 @@ def _starts(sizes: Sequence[int], device: torch.device) -> torch.Tensor:
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + size)
-    return torch.tensor(starts, device=device, dtype=torch.int32)
+    return brought(starts, device, torch.int32)
