@@ -1,7 +1,10 @@
-"""Penalties: a row's logits as its parameters change them. It chooses nothing.
+"""Penalties: rows' logits as their parameters change them. It chooses nothing.
 
 Repetition: Keskar et al., "CTRL", 2019, over prompt and answer. Presence and frequency: OpenAI's
 formula ``logit - presence * (count > 0) - frequency * count``, over the answer alone.
+
+All rows of a step are changed by the same few operations: one by one they would cost a GPU more
+time to launch than a small model's step takes.
 """
 
 from __future__ import annotations
@@ -27,39 +30,76 @@ def edit(scores: torch.Tensor, rows: Sequence[SampleRow]) -> None:
         scores: Logits in fp32. ``[rows, ids]``, contiguous.
         rows: Their parameters and histories.
     """
-    for index, row in enumerate(rows):
-        if row.edits_logits:
-            _edit(scores[index], row)
+    changed = [(at, row) for at, row in enumerate(rows) if row.edits_logits]
+    if not changed:
+        return
+    flat, width = scores.view(-1), scores.shape[1]
+    _discourage(flat, width, [pair for pair in changed if pair[1].params.repetition_penalty != 1.0])
+    _lower(flat, width, changed)
+    biases = [
+        (at * width + key, bias)
+        for at, row in changed
+        for key, bias in (row.params.logit_bias or {}).items()
+        if key < width
+    ]
+    if biases:
+        places, more = zip(*biases, strict=True)
+        flat[brought(places, flat.device)] += brought(more, flat.device, flat.dtype)
+    barred = [
+        at * width + key
+        for at, row in changed
+        if row.step < row.params.min_tokens
+        for key in row.stop_ids
+        if key < width
+    ]
+    if barred:
+        flat[brought(barred, flat.device)] = _NEVER
 
 
-def _edit(scores: torch.Tensor, row: SampleRow) -> None:
-    params, width, device = row.params, scores.shape[0], scores.device
-    if params.repetition_penalty != 1.0:
-        seen = _seen(row, width, device)
-        old, penalty = scores[seen].double(), params.repetition_penalty
-        new = torch.where(old > 0, old / penalty, old * penalty)
-        # A tiny penalty would make infinities, whose differences are not numbers.
-        scores[seen] = torch.where(old.isneginf(), old, new.clamp(-_LARGEST, _LARGEST)).float()
-    if row.counts and (params.presence_penalty or params.frequency_penalty):
-        counted = {key: times for key, times in row.counts.items() if key < width}
-        times = brought(list(counted.values()), device, scores.dtype)
-        less = params.presence_penalty + params.frequency_penalty * times
-        scores[_ids(counted, width, device)] -= less
-    if params.logit_bias:
-        biases = {key: bias for key, bias in params.logit_bias.items() if key < width}
-        more = brought(list(biases.values()), device, scores.dtype)
-        scores[_ids(biases, width, device)] += more
-    if row.step < params.min_tokens:
-        scores[_ids(row.stop_ids, width, device)] = _NEVER
+def _discourage(flat: torch.Tensor, width: int, rows: Sequence[tuple[int, SampleRow]]) -> None:
+    """The repetition penalty, over the different ids of prompt and answer."""
+    if not rows:
+        return
+    device = flat.device
+    for _, row in rows:
+        if row.prompt_index is None:
+            # A long prompt's are brought to the device only once.
+            row.prompt_index = brought(_within(row.prompt_ids, width), device, torch.int64)
+    prompts = [row.prompt_index for _, row in rows if row.prompt_index is not None]
+    answers = [
+        _within((key for key in row.counts if key not in row.prompt_ids), width) for _, row in rows
+    ]
+    new = brought([key for keys in answers for key in keys], device, torch.int64)
+    counts = [*(one.shape[0] for one in prompts), *map(len, answers)]
+    each = brought(counts, device)
+
+    def spread(values: Sequence[float], dtype: torch.dtype) -> torch.Tensor:
+        """A value of each row beside every id of its prompt and, after all those, its answer."""
+        twice = brought([*values, *values], device, dtype)
+        return twice.repeat_interleave(each, output_size=sum(counts))
+
+    seen = torch.cat((*prompts, new)) + spread([at * width for at, _ in rows], torch.int64)
+    penalty = spread([row.params.repetition_penalty for _, row in rows], torch.float64)
+    old = flat[seen].double()
+    changed = torch.where(old > 0, old / penalty, old * penalty)
+    # A tiny penalty would make infinities, whose differences are not numbers.
+    flat[seen] = torch.where(old.isneginf(), old, changed.clamp(-_LARGEST, _LARGEST)).float()
 
 
-def _seen(row: SampleRow, width: int, device: torch.device) -> torch.Tensor:
-    """Different ids of prompt and answer. A long prompt's are brought to the device only once."""
-    if row.prompt_index is None:
-        row.prompt_index = _ids(row.prompt_ids, width, device)
-    new = _ids((key for key in row.counts if key not in row.prompt_ids), width, device)
-    return torch.cat((row.prompt_index, new))
+def _lower(flat: torch.Tensor, width: int, rows: Sequence[tuple[int, SampleRow]]) -> None:
+    """The presence and the frequency penalty, over the ids of the answer."""
+    counted = [
+        (at * width + key, times, row.params.presence_penalty, row.params.frequency_penalty)
+        for at, row in rows
+        if row.params.presence_penalty or row.params.frequency_penalty
+        for key, times in row.counts.items()
+        if key < width
+    ]
+    if counted:
+        places, *numbers = zip(*counted, strict=True)
+        times, presence, frequency = brought(numbers, flat.device, flat.dtype)
+        flat[brought(places, flat.device)] -= presence + frequency * times
 
 
-def _ids(ids: Iterable[int], width: int, device: torch.device) -> torch.Tensor:
-    return brought([key for key in ids if key < width], device, torch.int64)
+def _within(ids: Iterable[int], width: int) -> list[int]:
+    return [key for key in ids if key < width]

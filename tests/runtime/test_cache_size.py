@@ -15,6 +15,7 @@ from aquila2_runtime.errors import InsufficientMemoryError
 from aquila2_runtime.fits import settle, ways_that_fit
 from aquila2_runtime.load_options import LoadOptions
 from aquila2_runtime.placement import Placement
+from tests.untrained import untrained_copy
 
 MIB = 2**20
 LENGTH = 4096
@@ -51,15 +52,14 @@ def test_a_load_that_fits_is_not_refused_for_want_of_512_mib(config: ModelConfig
 
 
 def test_a_cache_that_cannot_be_is_refused_before_a_weight_is_read(
-    demo_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was refused once all of the weights had been loaded."""
+    own = untrained_copy(demo_path, tmp_path / "model")  # whose weights nobody has loaded
     monkeypatch.setattr(building, "load_weights", lambda *_, **__: pytest.fail("weights were read"))
     monkeypatch.setattr(building, "available_memory", lambda device: 200 * MIB)
     with pytest.raises(InsufficientMemoryError, match="kv_cache_memory=256 MiB") as caught:
-        Aquila2Runtime.load(
-            str(demo_path), template="aquila-v1", device="cpu", kv_cache_memory="256MiB"
-        )
+        Aquila2Runtime.load(own, template="aquila-v1", device="cpu", kv_cache_memory="256MiB")
     assert caught.value.parameter == "kv_cache_memory"
 
 
