@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from aquila2_runtime.cache_size import cache_blocks
+from aquila2_runtime.cache_size import cache_blocks, check_asked
 from aquila2_runtime.checkpoint.free_memory import available_memory
 from aquila2_runtime.checkpoint.memory import MemoryEstimate
 from aquila2_runtime.checkpoint.shortage import ran_out
@@ -21,7 +21,7 @@ from aquila2_runtime.engine.attention.cache import PagedKVCache
 from aquila2_runtime.engine.attention.select import make_attention
 from aquila2_runtime.engine.attention.split import SplitAttention
 from aquila2_runtime.engine.decoder import Decoder
-from aquila2_runtime.engine.faults import empty_device_cache, is_fatal
+from aquila2_runtime.engine.faults import empty_device_cache, is_lost
 from aquila2_runtime.engine.heap import keep_freed_memory
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.pace import Pace
@@ -140,10 +140,7 @@ class ModelBuild:
         empty_device_cache()
         beside = adapter_bytes(config, self.placement.dtype, self.placement.device, self.adapters)
         placement, needed = settle(options, config, self.placement, self.max_model_len, beside)
-        if options.kv_cache_bytes is not None and len(placement.stages) == 1:
-            # Looked at again once the weights are there; what cannot be is refused before.
-            left = max(available_memory(str(placement.device)) - needed.held, 0)
-            cache_blocks(options, config, placement, left, self.max_model_len, needed.reserve)
+        check_asked(options, config, placement, needed)
         where = ", ".join(str(stage.device) for stage in placement.stages)
         _log.info("%s needs on %s:\n%s", name, where, needed.table())
         for choice in ("device", "attention", "cuda_graphs"):
@@ -296,7 +293,7 @@ def make_runner(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        if is_fatal(error):
+        if is_lost(placement.device):
             raise
         placement.reasons["cuda_graphs"] = f"off, as capturing failed: {error}"
         _log.warning("decoding steps of %s could not be captured: %s", placement.device, error)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from aquila2_runtime.checkpoint.free_memory import available_memory
 from aquila2_runtime.checkpoint.memory import kv_token_bytes
 from aquila2_runtime.errors import InsufficientMemoryError
 from aquila2_runtime.placement import BLOCK_SIZE
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
+    from aquila2_runtime.checkpoint.memory import MemoryEstimate
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.placement import Placement
 
@@ -75,6 +77,22 @@ def cache_blocks(
     if blocks == most:
         reason = f"max_num_seqs={placement.max_num_seqs} requests of full length"
     return blocks, reason
+
+
+def check_asked(
+    options: LoadOptions, config: ModelConfig, placement: Placement, needed: MemoryEstimate
+) -> None:
+    """Refuse a ``kv_cache_memory`` that cannot be there beside the weights, before these are read.
+
+    Once they are there ``cache_blocks`` looks again. Over several devices it alone does: what each
+    holds is settled by then.
+
+    Raises:
+        InsufficientMemoryError: There is not so much.
+    """
+    if options.kv_cache_bytes is not None and len(placement.stages) == 1:
+        left = max(available_memory(str(placement.device)) - needed.held, 0)
+        cache_blocks(options, config, placement, left, needed.length, needed.reserve)
 
 
 def _check_there(needed: int, free: int, asked: int) -> None:

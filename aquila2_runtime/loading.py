@@ -66,6 +66,8 @@ def _check_agreement(options: LoadOptions, max_model_len: int, use: Use) -> None
     if model is None or model.options is options:
         return
     asked = {
+        # One of several cards may do with another than all of them would.
+        "dtype": None if options.dtype == "auto" else options.dtype,
         "kv_cache_memory": options.kv_cache_memory,
         "kv_cache_dtype": None if options.kv_cache_dtype == "auto" else options.kv_cache_dtype,
         "max_num_seqs": options.max_num_seqs,
@@ -76,6 +78,7 @@ def _check_agreement(options: LoadOptions, max_model_len: int, use: Use) -> None
         "nf4_copy": options.nf4_copy or None,
     }
     loaded = {
+        "dtype": type_name(model.placement.dtype),
         "kv_cache_memory": model.options.kv_cache_memory,
         "kv_cache_dtype": type_name(model.placement.kv_dtype),
         "max_num_seqs": model.placement.max_num_seqs,

@@ -15,8 +15,8 @@ import dataclasses
 import gc
 import importlib.util
 import json
+import os
 import platform
-import subprocess
 import sys
 import time
 import traceback
@@ -236,12 +236,13 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _elsewhere(parts: Sequence[str], arguments: Sequence[str]) -> None:
-    """Measure parts in processes of their own, once this one can use the card no more."""
+def _begin_again(parts: Sequence[str], chosen: argparse.Namespace) -> None:
+    """Go on in a fresh process in this one's place, whose memory on the card is free by then."""
+    command = ["-m", "benchmarks.gpu", "--failed", "--results", str(chosen.results)]
+    command += ["--tiny"] * chosen.tiny
     for part in parts:
-        # Of two --part the last one counts.
-        command = [sys.executable, "-m", "benchmarks.gpu", *arguments, "--part", part]
-        subprocess.run(command, check=False)
+        command += ["--part", part]
+    os.execv(sys.executable, [sys.executable, *command])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -251,17 +252,18 @@ def main(arguments: list[str] | None = None) -> int:
         1 where a part failed; 0 even where a bar is not met, which the table says.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
+    parser.add_argument("--part", action="append", choices=(*PARTS, "all"), help="may repeat")
     parser.add_argument("--tiny", action="store_true", help="small sizes, on CPU")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--failed", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if not chosen.tiny and not torch.cuda.is_available():
         parser.error("no CUDA device was found; --tiny runs the same code in small on CPU")
     device = torch.device("cpu" if chosen.tiny else "cuda:0")
     card = "cpu-tiny" if chosen.tiny else torch.cuda.get_device_name(device)
     scale = TINY if chosen.tiny else FULL
-    failed = False
-    parts = PARTS if chosen.part == "all" else (chosen.part,)
+    failed = chosen.failed
+    parts = chosen.part if chosen.part and "all" not in chosen.part else PARTS
     for at, part in enumerate(parts):
         if part.endswith("nf4") and importlib.util.find_spec("bitsandbytes") is None:
             print(f"== {part}: not run, bitsandbytes is not installed", flush=True)
@@ -281,9 +283,8 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
             print(f"== {part}: FAILED", flush=True)
             failed = True
-            if is_fatal(problem):
-                _elsewhere(parts[at + 1 :], sys.argv[1:] if arguments is None else arguments)
-                break
+            if is_fatal(problem) and parts[at + 1 :]:
+                _begin_again(parts[at + 1 :], chosen)
             continue
         finally:
             # The frames of what failed hold its weights until then.

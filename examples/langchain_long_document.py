@@ -15,6 +15,7 @@ import argparse
 from itertools import cycle
 from pathlib import Path
 
+from common.console import typed
 from common.folder import read_folder
 from langchain_core.messages import AIMessageChunk
 from langchain_core.prompts import ChatPromptTemplate
@@ -71,7 +72,7 @@ def main() -> None:
         chain = ChatPromptTemplate.from_template(order) | llm
         text = options.document.read_text("utf-8") if options.document else made_up(runtime)
         print(f"{runtime.count_tokens(text)} tokens, of {runtime.info.max_model_len}")
-        questions = iter(lambda: input("? "), "") if options.document else FACTS.values()
+        questions = typed() if options.document else FACTS.values()
         for asked in questions:
             question = asked if isinstance(asked, str) else asked[1]
             print(f"> {question}\n  ", end="")

@@ -10,9 +10,9 @@ python examples/langchain_rag.py [--model AquilaChat2-7B-16K] [--nf4] [--pdf con
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
+from common.console import typed
 from common.embeddings import DEFAULT
 from common.folder import read_folder
 from common.langchain_parts import Embedding, Hybrid
@@ -40,21 +40,25 @@ def main() -> None:
         max_tokens=64 if demo else 512,
         quantization="nf4" if options.nf4 else None,
     )
-    prompt = ChatPromptTemplate.from_template("{context}\n\n{question}")
-    # Ten passages of up to 400 characters are about 2,400 tokens of Chinese: too many for 2,048.
-    top_k = 1 if demo else 10 if options.model.lower().endswith("16k") else 4
+    wide = options.model.lower().endswith("16k")
+    # BAAI advises for the 16K models that the question comes first.
+    order = "{question}\n\n{context}" if wide else "{context}\n\n{question}"
+    # 400 characters are some 240 tokens of Chinese: four passages leave room in 2,048.
+    top_k = 1 if demo else 20 if wide else 4
     passages = pdf_passages(options.pdf) if options.pdf else read_folder()
-    retriever = Hybrid.over(passages, Embedding(options.embedding), top_k=top_k)
-    chain = prompt | llm | StrOutputParser()
-    questions: Iterable[str] = iter(lambda: input("? "), "") if options.pdf else QUESTIONS
-    for question in questions:
+    if not passages:
+        parser.error(f"{options.pdf} has no text; scanned pages need OCR first")
+    embedding = Embedding(options.embedding)
+    retriever = Hybrid.over(passages, embedding, top_k=top_k, each=max(8, top_k))
+    chain = ChatPromptTemplate.from_template(order) | llm | StrOutputParser()
+    for question in typed() if options.pdf else QUESTIONS:
         found = retriever.invoke(question)
         print(f"{question}\n  ", end="")
         context = "\n\n".join(passage.page_content for passage in found)
         for piece in chain.stream({"context": context, "question": question}):
             print(piece, end="", flush=True)
-        place = found[0].metadata
-        print(f" [{place['source']}] characters {place['start']} to {place['end']}")
+        for place in (passage.metadata for passage in found):
+            print(f" [{place['source']}] characters {place['start']} to {place['end']}")
 
 
 if __name__ == "__main__":

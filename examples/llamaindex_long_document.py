@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from common.console import typed
+
 from llamaindex_aquila2 import Aquila2
 from llamaindex_aquila2.long_document import LongDocument
 
@@ -43,7 +45,7 @@ def main() -> None:
     if options.document is not None:
         document = LongDocument(llm, options.document.read_text("utf-8"), progress=tell)
         document.read()
-        while question := input("? "):
+        for question in typed():
             ask(document, question)
         return
     for name, questions in DOCUMENTS.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from common.console import typed
 from common.pdf import read_pdf
 from llama_index.core import Document
 
@@ -70,7 +71,7 @@ def main() -> None:
     order = "question_first" if options.model.lower().endswith("16k") else "document_first"
     if options.pdf is not None:
         document = open_pdf(llm, options.pdf, order)
-        while question := input("? "):
+        for question in typed():
             ask(document, question)
         return
     for name, questions in QUESTIONS.items():

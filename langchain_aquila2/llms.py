@@ -32,7 +32,7 @@ _OF_RUNS: Final = frozenset({"tags", "metadata", "run_name", "run_id"})
 class Aquila2LLM(Aquila2Settings, BaseLLM):
     """Aquila2 continuing plain text; the arguments are those of ``ChatAquila2``.
 
-    But for ``function_calling`` and ``stream_usage``, which mean nothing here and are refused.
+    Those that are a chat model's alone, such as ``function_calling``, are refused.
 
     ``streaming=True`` tells callbacks a lone prompt's text while it is written; several prompts are
     computed together and told when they end.

@@ -15,24 +15,6 @@ if TYPE_CHECKING:
 _WHOLE: Final = ("float32", "float16", "bfloat16")
 
 
-def check_fits(
-    estimate: MemoryEstimate, available: int | Sequence[int], ways: Sequence[str] = ()
-) -> None:
-    """Refuse what cannot fit.
-
-    Args:
-        estimate: What is needed.
-        available: Bytes that are free; of several devices, which the caller found too small.
-        ways: Other ways to load it that would fit, for the hint.
-
-    Raises:
-        InsufficientMemoryError: With the table and the largest context that would fit.
-    """
-    free = [available] if isinstance(available, int) else list(available)
-    if len(free) > 1 or estimate.total > free[0]:
-        raise does_not_fit(estimate, free, ways)
-
-
 def ran_out(
     name: str, device: object, estimate: MemoryEstimate, error: Exception
 ) -> InsufficientMemoryError:
@@ -49,8 +31,8 @@ def ran_out(
         f"which was reckoned to take\n{estimate.table()}\n{error}",
         parameter="max_model_len",
         value=estimate.length,
-        hint="Free the device, or load with a smaller max_model_len or max_num_seqs, or with "
-        'quantization="nf4".',
+        hint="Free the device, or load with a smaller max_model_len or max_num_seqs"
+        + (', or with quantization="nf4".' if estimate.weights_label in _WHOLE else "."),
     )
 
 

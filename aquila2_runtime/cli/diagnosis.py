@@ -93,7 +93,8 @@ def _steps(options: LoadOptions, *, deep: bool) -> Iterator[Check]:
             offline=True,
         )
     except ModelNotFoundError as error:
-        config = released_config(options.model)
+        # Of another revision the sizes may be others.
+        config = None if options.revision else released_config(options.model)
         if config is None:
             raise
         yield _failed(error)
@@ -137,6 +138,7 @@ def _weights(
 
 
 def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
+    from aquila2_runtime.cache_size import check_asked
     from aquila2_runtime.fits import free_memory, settle, ways_that_fit
     from aquila2_runtime.placement import choose, type_name, with_stored_form
 
@@ -160,6 +162,7 @@ def _memory(config: ModelConfig, options: LoadOptions) -> Iterator[Check]:
         ways = "; ".join(map(str, ways_that_fit(options, config, free)))
         yield Check("would fit", ok=bool(ways), detail=ways or "nothing on these devices")
         raise
+    check_asked(options, config, settled, needed)
     where = ", ".join(str(stage.device) for stage in settled.stages)
     detail = f"fits at {length} tokens on {where}; {_amount(sum(free))} free\n{needed.table()}"
     yield Check("memory", ok=True, detail=detail)

@@ -28,6 +28,20 @@ def is_fatal(error: BaseException) -> bool:
     return any(phrase in text for phrase in _FATAL_PHRASES)
 
 
+def is_lost(device: torch.device) -> bool:
+    """Whether a device answers no more. What a call on it raised does not tell.
+
+    A step that could not be captured says "CUDA error" as well, and the device goes on.
+    """
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
+
+
 def remedy_of(death: BaseException) -> str:
     """What helps once an engine has failed for good."""
     if is_fatal(death):

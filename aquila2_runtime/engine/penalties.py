@@ -88,17 +88,25 @@ def _discourage(flat: torch.Tensor, width: int, rows: Sequence[tuple[int, Sample
 
 def _lower(flat: torch.Tensor, width: int, rows: Sequence[tuple[int, SampleRow]]) -> None:
     """The presence and the frequency penalty, over the ids of the answer."""
-    counted = [
-        (at * width + key, times, row.params.presence_penalty, row.params.frequency_penalty)
+    places, times, sizes = list[int](), list[int](), list[int]()
+    lowered = [
+        (at * width, row.counts, row.params)
         for at, row in rows
-        if row.params.presence_penalty or row.params.frequency_penalty
-        for key, times in row.counts.items()
-        if key < width
+        if row.counts and (row.params.presence_penalty or row.params.frequency_penalty)
     ]
-    if counted:
-        places, *numbers = zip(*counted, strict=True)
-        times, presence, frequency = brought(numbers, flat.device, flat.dtype)
-        flat[brought(places, flat.device)] -= presence + frequency * times
+    for first, counts, _ in lowered:
+        before = len(places)
+        places += [first + key for key in counts if key < width]
+        times += [count for key, count in counts.items() if key < width]
+        sizes.append(len(places) - before)
+    if places:
+        device = flat.device
+        each = [[p.presence_penalty, p.frequency_penalty] for _, _, p in lowered]
+        both = brought(each, device, flat.dtype).repeat_interleave(
+            brought(sizes, device), dim=0, output_size=len(places)
+        )
+        less = both[:, 0] + both[:, 1] * brought(times, device, flat.dtype)
+        flat[brought(places, device)] -= less
 
 
 def _within(ids: Iterable[int], width: int) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pypdf import PdfReader
@@ -13,6 +15,7 @@ MOST_PAGES = 2000
 # A line that is shorter than this share of the page's longest ends a paragraph.
 SHORT = 0.7
 STOPS = tuple("。！？.!?:：")
+SENTENCE = re.compile(r".+?(?:[。！？]+|[.!?]+\s+|$)", re.DOTALL)
 
 
 def read_pdf(file: str | Path | bytes) -> list[str]:
@@ -40,19 +43,26 @@ def read_pdf(file: str | Path | bytes) -> list[str]:
 def pdf_passages(file: Path, most: int = 400) -> list[Passage]:
     """Cut the pages into passages of up to ``most`` characters; none goes over a page's end.
 
-    Each names its page and its characters there. A longer paragraph is a passage of its own.
+    Each names its page and its characters there. They end with a paragraph where one ends in time,
+    otherwise with a sentence, otherwise anywhere.
     """
     found = []
     for number, page in enumerate(read_pdf(file), start=1):
         source, start, end = f"{file.name}, page {number}", 0, 0
-        for line in page.splitlines(keepends=True):
-            if end > start and end - start + len(line) > most:
+        for piece in _pieces(page, most):
+            if end > start and end - start + len(piece) > most:
                 found.append(Passage(source, start, end, page[start:end].strip()))
                 start = end
-            end += len(line)
-        if page[start:end].strip():
-            found.append(Passage(source, start, end, page[start:end].strip()))
-    return found
+            end += len(piece)
+        found.append(Passage(source, start, end, page[start:end].strip()))
+    return [passage for passage in found if passage.text]
+
+
+def _pieces(page: str, most: int) -> Iterator[str]:
+    """The paragraphs; of those that are too long the sentences; of such sentences what fits."""
+    for paragraph in page.splitlines(keepends=True):
+        for sentence in SENTENCE.findall(paragraph) if len(paragraph) > most else [paragraph]:
+            yield from (sentence[at : at + most] for at in range(0, len(sentence), most))
 
 
 def unwrap(text: str) -> str:

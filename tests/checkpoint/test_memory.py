@@ -12,13 +12,19 @@ from aquila2_runtime.checkpoint.free_memory import (
     available_cpu_memory,
     available_memory,
 )
-from aquila2_runtime.checkpoint.memory import estimate_memory
-from aquila2_runtime.checkpoint.shortage import check_fits
+from aquila2_runtime.checkpoint.memory import MemoryEstimate, estimate_memory
+from aquila2_runtime.checkpoint.shortage import does_not_fit
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
 from tests.fixtures_checkpoint import make_checkpoint, make_config
 
 GIB = 2**30
+
+
+def check_fits(estimate: MemoryEstimate, available: int) -> None:
+    """What loading on one device does."""
+    if estimate.total > available:
+        raise does_not_fit(estimate, [available])
 
 
 def released(

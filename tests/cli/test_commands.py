@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from aquila2_runtime import Aquila2Runtime, Message, SamplingParams, __version__
+from aquila2_runtime import Aquila2Runtime, Message, SamplingParams, __version__, cache_size
+from aquila2_runtime.cli.diagnosis import check_checkpoint
 from aquila2_runtime.cli.generate import _print_text
 from aquila2_runtime.errors import OutOfMemoryError
+from aquila2_runtime.load_options import LoadOptions
 from tests.cli.conftest import Run, environment
 
 TEXT = "图书馆早上八点开门。图书馆的馆长是李文静。"
@@ -354,6 +356,18 @@ def test_doctor_says_what_a_released_model_would_need_before_it_is_there(process
     told = checks.get("memory") or checks["InsufficientMemoryError"]
     assert re.search(r"weights \(nf4\) +19\.30 GiB", told["detail"])
     assert "runs: " in checks["attention"]["detail"]
+
+
+def test_doctor_refuses_a_cache_that_loading_would_refuse(
+    monkeypatch: pytest.MonkeyPatch, process: Run
+) -> None:
+    monkeypatch.setattr(cache_size, "available_memory", lambda device: 2**30)
+    wanted = LoadOptions(model="aquila2-demo", device="cpu", kv_cache_memory="2GiB")
+    failed = [check for check in check_checkpoint(wanted, deep=False) if not check.ok]
+    assert [check.name for check in failed] == ["InsufficientMemoryError"]
+    assert "kv_cache_memory=2048 MiB" in failed[0].detail
+    of_another = process("doctor", "AquilaChat2-7B", "--revision", "v1", HF_HOME="/nonexistent")
+    assert "as released" not in of_another.stdout
 
 
 def test_convert_makes_a_checkpoint_that_answers(

@@ -96,7 +96,7 @@ def test_where_triton_fails_for_whatever_reason_the_reference_runs(
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(probe_kernel, "write_one", fail)
     monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
-    probe.launch_obstacle.cache_clear()
+    probe._tried.cache_clear()
     try:
         half = {"dtype": torch.float16, "kv_dtype": torch.float16}
         name, reason = choose_attention("auto", **half, **GPU)
@@ -105,7 +105,32 @@ def test_where_triton_fails_for_whatever_reason_the_reference_runs(
         with pytest.raises(InvalidLoadOptionError, match=r"/root/\.triton"):
             choose_attention("paged", **half, **GPU)
     finally:
-        probe.launch_obstacle.cache_clear()
+        probe._tried.cache_clear()
+
+
+def test_a_card_that_was_full_once_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    from aquila2_runtime.engine.attention import probe, probe_kernel
+
+    asked: list[int] = []
+
+    def write(place: torch.Tensor) -> torch.Tensor:
+        asked.append(1)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+        return torch.ones(1) * 7
+
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(probe_kernel, "write_one", write)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    probe._tried.cache_clear()
+    try:
+        assert probe.launch_obstacle(GPU["device"]) is None
+        for _ in range(2):
+            assert "wrote 7" in str(probe.launch_obstacle(GPU["device"]))
+        assert len(asked) == 2
+    finally:
+        probe._tried.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aquila2_runtime import Aquila2Runtime, building, placement
+from aquila2_runtime import Aquila2Runtime, building, cache_size, placement
 from aquila2_runtime.cache_size import cache_blocks, kv_bytes_per_token
 from aquila2_runtime.checkpoint.config import ModelConfig, read_config
 from aquila2_runtime.errors import InsufficientMemoryError
@@ -57,7 +57,7 @@ def test_a_cache_that_cannot_be_is_refused_before_a_weight_is_read(
     """It was refused once all of the weights had been loaded."""
     own = untrained_copy(demo_path, tmp_path / "model")  # whose weights nobody has loaded
     monkeypatch.setattr(building, "load_weights", lambda *_, **__: pytest.fail("weights were read"))
-    monkeypatch.setattr(building, "available_memory", lambda device: 200 * MIB)
+    monkeypatch.setattr(cache_size, "available_memory", lambda device: 200 * MIB)
     with pytest.raises(InsufficientMemoryError, match="kv_cache_memory=256 MiB") as caught:
         Aquila2Runtime.load(own, template="aquila-v1", device="cpu", kv_cache_memory="256MiB")
     assert caught.value.parameter == "kv_cache_memory"

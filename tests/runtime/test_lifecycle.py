@@ -304,6 +304,42 @@ def test_a_lost_device_leaves_nobody_waiting_though_cleaning_up_fails_too(
     runtime.close()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_steps_that_cannot_be_captured_are_launched_one_by_one(
+    own_demo: dict[str, str], monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """torch says "CUDA error" of a failed record and of a lost device alike."""
+    message = "CUDA error: operation failed due to a previous error during capture"
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(message)
+
+    asked: list[Any] = []
+
+    class OnCuda:
+        """The demo's placement, as it would be on a GPU."""
+
+        attention, dtype, cuda_graphs = "gathered", torch.float32, True
+        device, max_num_seqs, reasons = torch.device("cuda", 0), 4, dict[str, str]()
+
+    with Aquila2Runtime.load(**own_demo) as runtime:
+        model = runtime._model()
+        monkeypatch.setattr(building, "AheadRunner", refuse)
+        monkeypatch.setattr(torch.cuda, "synchronize", refuse if lost else lambda device: None)
+        monkeypatch.setattr(building, "Runner", lambda *parts: asked.append(parts))
+        caches = building.make_caches(model.config, model.placement, 8)
+        decoder: Any = type("Parts", (), {"config": model.config})
+        sampler: Any = type("Parts", (), {"n_decodable": 8})
+        placed: Any = OnCuda()
+        if lost:
+            with pytest.raises(RuntimeError, match="CUDA error"):
+                building.make_runner(decoder, caches[0], sampler, placed)
+            return
+        building.make_runner(decoder, caches[0], sampler, placed)
+    assert len(asked) == 1
+    assert message in placed.reasons["cuda_graphs"]
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_a_model_that_could_not_be_built_is_freed_though_its_error_is_kept(
     own_demo: dict[str, str], monkeypatch: pytest.MonkeyPatch, full: bool
