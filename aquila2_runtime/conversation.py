@@ -40,10 +40,12 @@ class Rendered:
     Attributes:
         parts: Control tokens and text, neighbouring texts joined.
         notices: What was changed on the way, one sentence each.
+        leaves_space: Whether the answer begins with a space that belongs to the template.
     """
 
     parts: tuple[Part, ...]
     notices: tuple[str, ...] = ()
+    leaves_space: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ def render_messages(
             )
     else:
         parts = [part for part, _ in _runs(pieces)]
-    return Rendered(tuple(parts), tuple(notices))
+    asks = messages[-1].role != "assistant" or not _spoken(messages[-1])
+    leaves_space = template.leaves_space and asks and not trailing_space
+    return Rendered(tuple(parts), tuple(notices), leaves_space)
 
 
 def _check(messages: Sequence[Message]) -> None:

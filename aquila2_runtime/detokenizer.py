@@ -22,12 +22,13 @@ class IncrementalDetokenizer:
 
     Args:
         tokenizer: Of the checkpoint.
+        drop_space: Leave out a space that the text begins with.
     """
 
-    def __init__(self, tokenizer: Aquila2Tokenizer) -> None:
+    def __init__(self, tokenizer: Aquila2Tokenizer, *, drop_space: bool = False) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._drop_space = tokenizer.adds_space
+        self._drop_space = tokenizer.adds_space or drop_space
 
     def add(self, token_id: int) -> str:
         """Return the text that became complete with this id; control tokens are no text.
@@ -42,7 +43,7 @@ class IncrementalDetokenizer:
         return self._first(self._decoder.decode(b"", final=True))
 
     def _first(self, text: str) -> str:
-        """Take off the space that the vocabulary puts before text."""
+        """Take off the space that the vocabulary or the template puts before text."""
         if self._drop_space and text:
             self._drop_space = False
             return text.removeprefix(" ")

@@ -38,6 +38,7 @@ class Answer:
         notices: What was changed in the prompt on the caller's wish; told with the last delta.
         on_prefill: Called with the prompt tokens read so far, if the request is to tell.
         stop: The stop strings that apply; they end text, and never a call.
+        drop_space: Whether a first space belongs to the template and not to the answer.
         calls: Finds calls in the text; None where there are no tools.
     """
 
@@ -49,6 +50,7 @@ class Answer:
         on_prefill: Callable[[int], None] | None = None,
         *,
         stop: tuple[str, ...] = (),
+        drop_space: bool = False,
         calls: ToolCallParser | None = None,
     ) -> None:
         params = request.params
@@ -61,7 +63,7 @@ class Answer:
         self._request = request
         self._notices = notices
         self._on_prefill = on_prefill if request.tell_prefill else None
-        self._detokenizer = IncrementalDetokenizer(tokenizer)
+        self._detokenizer = IncrementalDetokenizer(tokenizer, drop_space=drop_space)
         self._stops = StopChecker(stop, include=params.include_stop_str_in_output)
         self._calls = calls
         self._called = False  # whether a call has begun, in which no stop string counts

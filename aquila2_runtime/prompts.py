@@ -25,10 +25,17 @@ MAX_MESSAGES: Final = 10_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prompt:
-    """The ids of a prompt and what was changed to make them."""
+    """The ids of a prompt and what was changed to make them.
+
+    Attributes:
+        token_ids: The ids.
+        notices: What was changed, one sentence each.
+        leaves_space: Whether the answer begins with a space that belongs to the template.
+    """
 
     token_ids: tuple[int, ...]
     notices: tuple[str, ...] = ()
+    leaves_space: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +103,7 @@ class PromptMaker:
             tokenizer=self.tokenizer,
         )
         prompt = self._render(kept, shown)
-        return Prompt(prompt.token_ids, (*notices, *prompt.notices))
+        return dataclasses.replace(prompt, notices=(*notices, *prompt.notices))
 
     def text(self, text: object) -> Prompt:
         """Encode plain text; whatever it spells, it yields no control ids.
@@ -177,7 +184,8 @@ class PromptMaker:
             trailing_space=self.trailing_space,
             strict_markers=self.strict_markers,
         )
-        return Prompt(tuple(self.tokenizer.encode_parts(rendered.parts)), rendered.notices)
+        token_ids = tuple(self.tokenizer.encode_parts(rendered.parts))
+        return Prompt(token_ids, rendered.notices, rendered.leaves_space)
 
     def _bad_id(self, position: int, token_id: object) -> NoReturn:
         raise InvalidPromptError(

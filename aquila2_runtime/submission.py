@@ -130,6 +130,7 @@ class Submission:
             self.prompt.notices,
             teller,
             stop=self.stop_strings,
+            drop_space=self.prompt.leaves_space and self.demands.free_text,
             calls=ToolCallParser([tool.name for tool in tools], leading=not self.demands.free_text)
             if tools
             else None,

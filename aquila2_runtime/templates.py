@@ -56,6 +56,19 @@ class Template:
     text_markers: bool
     reference_stops: tuple[str, ...]
 
+    @property
+    def leaves_space(self) -> bool:
+        """Whether the space before an answer is the model's to write: it is no part of the answer.
+
+        In the history it stands in the opening. "Hello" and " Hello" begin with other tokens, so
+        the prompt for an answer ends before it.
+        """
+        return _ends_in_space(self.assistant_opening) and not _ends_in_space(self.answer_opening)
+
+
+def _ends_in_space(parts: tuple[Part, ...]) -> bool:
+    return isinstance(parts[-1], Text) and parts[-1].text.endswith(" ")
+
 
 _END_OF_ANSWER: Final = (Control("</s>"),)
 _START_OF_PIECE: Final = (Control("<|startofpiece|>"),)

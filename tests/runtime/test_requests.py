@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from aquila2_runtime import (
     InvalidRequestError,
     InvalidSamplingParamsError,
     Message,
+    Regex,
     SamplingParams,
     TemplateError,
     UnknownParameterError,
@@ -325,3 +327,33 @@ def test_a_checkpoint_without_a_template_completes_and_says_why_it_cannot_chat(
             runtime.chat(ask(0))
     with pytest.raises(TemplateError, match="aquila-v2"):
         Aquila2Runtime.load(own_demo["model"], template="aquila-v3")
+
+
+@pytest.mark.parametrize("template", ["aquila", "aquila-chat", "aquila-legacy", "aquila-v1"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_space_that_a_template_has_before_answers_is_no_part_of_one(
+    demo_path: Path, template: str, stream: bool
+) -> None:
+    """The 16K models write it themselves: " 你好" was their answer, and history had two spaces."""
+    with Aquila2Runtime.load(str(demo_path), template=template, device="cpu") as runtime:
+        (space,) = runtime.tokenizer.encode_ordinary(" ")
+
+        def answer(messages: list[Message], **more: Any) -> str:
+            params = SamplingParams(temperature=0, max_tokens=3, logit_bias={space: 100.0}, **more)
+            if stream:
+                return "".join(delta.text for delta in runtime.stream_chat(messages, params))
+            return runtime.chat(messages, params).text
+
+        own = template in ("aquila", "aquila-chat")
+        assert answer(ask(0)) == " " * (3 - own)
+        # A turn that goes on has it in its opening; plain text has no template.
+        assert answer([*ask(0), Message("assistant", "It")]) == " " * 3
+        params = SamplingParams(temperature=0, max_tokens=3, logit_bias={space: 100.0})
+        assert runtime.complete("It", params).text == " " * 3
+        if own:
+            # What a grammar asks for is whole.
+            assert answer(ask(0), constraint=Regex(" {3}")) == " " * 3
+    with Aquila2Runtime.load(
+        str(demo_path), template=template, device="cpu", trailing_space=True
+    ) as runtime:
+        assert answer(ask(0)) == " " * 3
