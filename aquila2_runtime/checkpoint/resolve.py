@@ -16,7 +16,8 @@ from aquila2_runtime.errors import InvalidLoadOptionError, ModelNotFoundError
 
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _REVISION: Final = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)
-_CACHE_FOLDER: Final = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)", re.ASCII)
+# ``models--owner--name`` is Hugging Face's, ``models/owner--name`` ModelScope's.
+_CACHE_FOLDER: Final = re.compile(r"models(--|/)(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)", re.ASCII)
 _SOURCES: Final = ("huggingface", "modelscope")
 _MAX_NAME: Final = 192
 _DEMO: Final = Path(__file__).parent.parent / "demo"
@@ -79,7 +80,7 @@ def resolve(
     if directory is not None:
         _no_revision(revision, f"{name:.100} is a directory on this machine")
         path = directory.resolve()
-        return ResolvedCheckpoint(path, *_name_of(path))
+        return ResolvedCheckpoint(path, *_name_of(directory, path))
     if entry is not None and entry.embedded:
         _no_revision(revision, f"{entry.name} ships with the package")
         return _embedded(entry)
@@ -140,13 +141,28 @@ def _embedded(entry: Released) -> ResolvedCheckpoint:
     return ResolvedCheckpoint(_DEMO, entry.name, None, "embedded", entry.template)
 
 
-def _name_of(path: Path) -> tuple[str, str | None, str, str | None]:
-    """Name a local directory, and its template if that name or its place in a hub cache says it."""
-    cached = _CACHE_FOLDER.fullmatch(path.parent.parent.name)
-    if cached is not None and path.parent.name == "snapshots":
-        name = f"{cached['owner']}/{cached['name']}"
-        return name, None, "local", template_of(name)
-    return path.name, None, "local", template_of(path.name)
+def _name_of(given: Path, path: Path) -> tuple[str, None, str, str | None]:
+    """Name a local directory, and its template if a name of it says that.
+
+    Args:
+        given: As the caller wrote it; it may be a link that is named after the model.
+        path: Where it truly is.
+    """
+    name = _called(given.absolute())
+    if find_released(name) is None and template_of(name) is None:
+        name = _called(path)
+    return name, None, "local", template_of(name)
+
+
+def _called(path: Path) -> str:
+    """The hub id that a directory's place in a hub's cache says, or else its own name."""
+    folder = path.parent.parent
+    if path.parent.name == "snapshots":
+        for written in (folder.name, f"{folder.parent.name}/{folder.name}"):
+            cached = _CACHE_FOLDER.fullmatch(written)
+            if cached is not None:
+                return f"{cached['owner']}/{cached['name']}"
+    return path.name
 
 
 def _no_revision(revision: str | None, why: str) -> None:

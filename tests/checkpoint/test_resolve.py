@@ -39,6 +39,49 @@ def test_a_hub_caches_directory_keeps_its_models_name_and_template(tmp_path: Pat
     assert (found.name, found.template) == ("BAAI/AquilaChat2-7B", "aquila-v1")
 
 
+def test_a_modelscope_caches_directory_keeps_its_models_name_and_template(tmp_path: Path) -> None:
+    """The path that its client's own snapshot_download returns, as of 1.38."""
+    folder = tmp_path / "models" / "BAAI--AquilaChat2-34B" / "snapshots" / "master"
+    found = resolve(make_checkpoint(folder))
+    assert (found.name, found.template) == ("BAAI/AquilaChat2-34B", "aquila-legacy")
+    # Folders of that name elsewhere are no cache.
+    elsewhere = make_checkpoint(tmp_path / "BAAI--AquilaChat2-34B" / "snapshots" / "master")
+    assert (resolve(elsewhere).name, resolve(elsewhere).template) == ("master", None)
+
+
+def test_a_link_named_after_a_released_model_is_that_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_checkpoint(tmp_path / "x123")
+    link = tmp_path / "AquilaChat2-7B"
+    link.symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for model in (link, str(link), "AquilaChat2-7B", "./AquilaChat2-7B/"):
+        found = resolve(model, offline=False)
+        assert (found.name, found.template) == ("AquilaChat2-7B", "aquila-v1")
+        # What is read, and shared with whoever else loads it, has one path.
+        assert found.path == path
+    # A base model has a name, and no template.
+    link.rename(tmp_path / "Aquila2-7B")
+    found = resolve("Aquila2-7B", offline=False)
+    assert (found.name, found.template) == ("Aquila2-7B", None)
+
+
+def test_a_links_target_names_the_model_where_the_link_does_not(tmp_path: Path) -> None:
+    path = make_checkpoint(tmp_path / "AquilaChat2-7B")
+    link = tmp_path / "production"
+    link.symlink_to(path)
+    found = resolve(link)
+    assert (found.name, found.template) == ("AquilaChat2-7B", "aquila-v1")
+    # By its text alone this would be the directory that the link lies in.
+    away = tmp_path / "AquilaChat2-34B" / "away"
+    away.parent.mkdir()
+    away.symlink_to(make_checkpoint(tmp_path / "other" / "x123"))
+    make_checkpoint(tmp_path / "other")
+    above = resolve(away / "..")
+    assert (above.path, above.name, above.template) == (tmp_path / "other", "other", None)
+
+
 def test_the_home_directory_may_be_written_as_a_tilde(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
