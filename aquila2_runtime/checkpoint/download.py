@@ -29,6 +29,7 @@ from aquila2_runtime.checkpoint.hub_cache import (
 from aquila2_runtime.checkpoint.hub_files import Fetched, Progress, choose_files
 from aquila2_runtime.checkpoint.tally import Reporter, bar_class
 from aquila2_runtime.checkpoint.transfer import RemoteFile, fetch_blobs
+from aquila2_runtime.checkpoint.unreachable import is_unreachable, status_of
 from aquila2_runtime.errors import (
     CheckpointError,
     DownloadError,
@@ -37,7 +38,8 @@ from aquila2_runtime.errors import (
 
 _log = logging.getLogger(__name__)
 
-_SERVER_FAULT: Final = 500
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def is_offline() -> bool:
@@ -99,7 +101,7 @@ def fetch_huggingface(
     except Exception as error:
         if reporter.callers is not None:
             raise reporter.callers from None
-        if known is not None and _unreachable(error):
+        if known is not None and is_unreachable(error):
             _log.warning("The hub cannot be reached; the cached copy of %s is used.", repository)
             return known
         failure = _translate(error, repository, wanted)
@@ -178,16 +180,6 @@ def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
 
-def _status(error: Exception) -> int | None:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
-
-
-def _unreachable(error: Exception) -> bool:
-    status = _status(error)
-    return status is None or status >= _SERVER_FAULT
-
-
 def _translate(error: Exception, repository: str, revision: str) -> CheckpointError:
     """Say what the client met, without its text: that can hold addresses and headers."""
     from huggingface_hub import errors
@@ -209,13 +201,21 @@ def _translate(error: Exception, repository: str, revision: str) -> CheckpointEr
         return ModelNotFoundError(
             f"{repository} has no revision {revision!r}.", parameter="revision", value=revision
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in _FULL:
         return DownloadError(
             f"The disk of the cache became full while {repository} was fetched.",
             parameter="cache_dir",
             hint="Free some space, or pass cache_dir on another disk. What was fetched is kept.",
         )
-    status = _status(error)
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        return DownloadError(
+            f"The cache may not be written to ({errno.errorcode[error.errno]}), as {repository} "
+            "needs it.",
+            parameter="cache_dir",
+            hint="Pass cache_dir, or set HF_HOME, to a directory that is yours to write to; "
+            "offline=True takes the whole copy that is there, if there is one.",
+        )
+    status = status_of(error)
     seen = type(error).__name__ if status is None else f"{type(error).__name__}, status {status}"
     return DownloadError(
         f"{repository} could not be fetched ({seen}).",
