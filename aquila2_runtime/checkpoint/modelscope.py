@@ -8,8 +8,10 @@ a note says so.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -21,12 +23,15 @@ from aquila2_runtime.checkpoint.hub_files import Fetched, Progress, choose_files
 from aquila2_runtime.checkpoint.tally import Reporter
 from aquila2_runtime.checkpoint.transfer import RemoteFile
 from aquila2_runtime.checkpoint.unfinished import Unfinished
+from aquila2_runtime.checkpoint.unreachable import is_unreachable
 from aquila2_runtime.errors import (
     CheckpointError,
     DownloadError,
     MissingDependencyError,
     ModelNotFoundError,
 )
+
+_log = logging.getLogger(__name__)
 
 # Where the client has no revision to name a folder by.
 _MAIN: Final = "master"
@@ -44,6 +49,7 @@ def fetch_modelscope(
     """Fetch from ModelScope, or find in its client's cache.
 
     ``MODELSCOPE_ENDPOINT``, ``MODELSCOPE_CACHE`` and the client's other variables are honoured.
+    When the hub cannot be reached, a whole copy in the cache is used and said so in the log.
 
     Raises:
         MissingDependencyError: The client is not installed.
@@ -66,6 +72,13 @@ def fetch_modelscope(
     except Exception as error:
         if reporter.callers is not None:
             raise reporter.callers from None
+        if all(map(is_unreachable, _causes(error))):
+            with contextlib.suppress(ModelNotFoundError):
+                known = snapshot.whole()
+                _log.warning(
+                    "The hub cannot be reached; the cached copy of %s is used.", repository
+                )
+                return known
         failure = _translate(error, snapshot)
     # Outside the handler: the client's exception may hold the request, and with it the token.
     raise failure
@@ -200,11 +213,15 @@ def _held(folder: Path | None, file: RemoteFile) -> int:
     return min(file.size, sum(path.stat().st_size for path in there))
 
 
+def _causes(error: Exception) -> list[Exception]:
+    """What went wrong: several files may have failed, and then the client's error holds theirs."""
+    of_files = getattr(error, "failed_files", None)
+    return list(of_files.values()) if isinstance(of_files, dict) and of_files else [error]
+
+
 def _translate(error: Exception, snapshot: _Snapshot) -> CheckpointError:
     """Say what the client met, without its text: that can hold addresses and headers."""
-    # Several files may have failed; then the client's error holds theirs.
-    of_files = getattr(error, "failed_files", None)
-    causes = [error, *of_files.values()] if isinstance(of_files, dict) else [error]
+    causes = _causes(error)
     if any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
         return DownloadError(
             f"The disk of the cache became full while {snapshot.repository} was fetched.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from aquila2_runtime.checkpoint import modelscope
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint, resolve
 from aquila2_runtime.checkpoint.verify import verify_weights
@@ -131,6 +133,49 @@ def test_a_repository_that_is_not_there_is_told_from_a_hub_that_fails(
         fetch(tmp_path)
     assert refused.value.retryable
     hub.failing.clear()
+
+
+def test_a_whole_copy_is_used_when_the_hub_is_down(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.add("someone/model", files_of(tmp_path))
+    first = fetch(tmp_path)
+    hub.requests.clear()
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
+    assert fetch(tmp_path) == first
+    assert "cached copy of someone/model" in caplog.text
+    assert hub.requests == []
+
+
+def test_only_a_whole_copy_is_used_and_only_when_the_hub_is_down(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelscope_hub.errors import FileDownloadError, NetworkError, ServerError
+
+    hub.add("someone/model", files_of(tmp_path))
+    first = fetch(tmp_path)
+    raised: list[Exception] = []
+    error: Exception
+
+    def fail(*_: object) -> None:
+        raise raised.pop()
+
+    # The client itself tries each of these for many seconds.
+    monkeypatch.setattr(modelscope._Snapshot, "listed", fail)
+    down = FileDownloadError("", failed_files={"a": NetworkError(""), "b": NetworkError("")})
+    for error in (NetworkError(""), ServerError("", status_code=503), down):
+        raised.append(error)
+        assert fetch(tmp_path) == first
+    full = {"a": NetworkError(""), "b": OSError(errno.ENOSPC, "")}
+    for error in (KeyError("a bug"), FileDownloadError("", failed_files=full)):
+        raised.append(error)
+        with pytest.raises(DownloadError):
+            fetch(tmp_path)
+    (first.path / SHARD).unlink()
+    raised.append(NetworkError(""))
+    with pytest.raises(DownloadError, match="did not deliver"):
+        fetch(tmp_path)
 
 
 class EndedByCaller(Exception):
