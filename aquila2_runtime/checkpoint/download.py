@@ -22,6 +22,8 @@ from aquila2_runtime.checkpoint.hub_cache import (
     cached,
     check_room,
     check_sizes,
+    drop_broken_copies,
+    link_blobs,
     make_private,
     remember,
     unfinished,
@@ -151,6 +153,7 @@ def _snapshot(
 ) -> Path:
     """Fetch what is missing, then have the client lay the snapshot out."""
     from huggingface_hub import hf_hub_url, snapshot_download
+    from huggingface_hub.file_download import are_symlinks_supported
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined, unused-ignore]
 
     reporter.total = sum(file.size for file in files)
@@ -161,7 +164,11 @@ def _snapshot(
         file.name: hf_hub_url(repository, file.name, revision=commit, endpoint=_endpoint())
         for file in hashed
     }
-    fetch_blobs(cache_folder(repository, cache_dir), hashed, urls, build_hf_headers(), reporter)
+    folder = cache_folder(repository, cache_dir)
+    fetch_blobs(folder, hashed, urls, build_hf_headers(), reporter)
+    drop_broken_copies(folder, commit, missing)
+    if missing and not are_symlinks_supported(folder):
+        link_blobs(folder, commit, missing)
     path = snapshot_download(
         repository,
         revision=commit,

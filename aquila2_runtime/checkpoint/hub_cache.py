@@ -70,9 +70,35 @@ def remember(folder: Path, revision: str, commit: str) -> None:
 
 
 def absent(folder: Path, commit: str, files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    """The files a snapshot does not have yet."""
+    """The files a snapshot does not have yet, or not with the size that the hub lists."""
     there = folder / "snapshots" / commit
-    return [file for file in files if not (there / file.name).is_file()]
+    return [file for file in files if not _has(there / file.name, file)]
+
+
+def drop_broken_copies(folder: Path, commit: str, files: Sequence[RemoteFile]) -> None:
+    """Remove what copies that broke off left; the client takes any file of the name for whole.
+
+    It copies where it cannot make links, under the file's own name. A link is never such a copy.
+    """
+    for file in files:
+        path = folder / "snapshots" / commit / file.name
+        if path.is_file() and not path.is_symlink() and not _has(path, file):
+            with contextlib.suppress(OSError):  # another process may be copying still
+                path.unlink()
+
+
+def link_blobs(folder: Path, commit: str, files: Sequence[RemoteFile]) -> None:
+    """Give blobs their names in a snapshot by hard links, for a cache without symbolic ones.
+
+    The client would copy each, and every weight would lie on the disk twice. Windows makes hard
+    links for everybody; what a disk cannot link, the client still copies.
+    """
+    snapshot = folder / "snapshots" / commit
+    snapshot.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        if file.key is not None:
+            with contextlib.suppress(OSError):
+                os.link((folder / "blobs" / file.key).resolve(), snapshot / file.name)
 
 
 def bytes_missing(folder: Path, files: Sequence[RemoteFile]) -> int:
@@ -121,6 +147,10 @@ def check_sizes(path: Path, files: Sequence[RemoteFile], repository: str) -> Non
                 value=found,
                 hint="Delete the file from the cache and fetch it again.",
             )
+
+
+def _has(path: Path, file: RemoteFile) -> bool:
+    return path.is_file() and (not file.size or path.stat().st_size == file.size)
 
 
 def _held(folder: Path, file: RemoteFile) -> int:
