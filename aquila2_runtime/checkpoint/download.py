@@ -106,6 +106,10 @@ def fetch_huggingface(
         if known is not None and is_unreachable(error):
             _log.warning("The hub cannot be reached; the cached copy of %s is used.", repository)
             return known
+        if known is not None and isinstance(error, OSError) and error.errno in _REFUSED:
+            # A cache that others share; it is theirs to bring up to date.
+            _log.warning("The cache may not be written to; its copy of %s is used.", repository)
+            return known
         failure = _translate(error, repository, wanted)
     # Outside the handler: the client's exception holds the request, and with it the token.
     raise failure

@@ -66,8 +66,6 @@ def test_what_modelscopes_clients_library_raises_is_told_apart() -> None:
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "disk of the cache became full"),
-        (PermissionError(errno.EACCES, "Permission denied"), r"may not be written to \(EACCES\)"),
-        (OSError(errno.EROFS, "Read-only file system"), r"may not be written to \(EROFS\)"),
         (KeyError("a bug"), "KeyError"),
     ],
 )
@@ -93,6 +91,30 @@ def test_an_update_that_fails_on_this_machine_is_no_unreachable_hub(
             fetch(tmp_path)
     assert "cannot be reached" not in caplog.text
     assert fetch(tmp_path).revision == newer
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_copy_in_a_cache_that_others_share_is_used_and_the_reason_said(
+    hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    """A laboratory's cache: it is not for its readers to bring up to date."""
+    hub.add("someone/model", files_of(tmp_path))
+    first = fetch(tmp_path)
+    hub.add("someone/model", files_of(tmp_path, max_position_embeddings=256))
+
+    def fail(*_: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(download, "fetch_blobs", fail)
+    assert fetch(tmp_path) == first
+    assert "may not be written to; its copy" in caplog.text
+    hub.add("someone/other", files_of(tmp_path))
+    with pytest.raises(DownloadError, match="may not be written to"):
+        fetch(tmp_path, "someone/other")
 
 
 def test_a_complete_copy_is_used_when_there_is_no_connection(
