@@ -127,7 +127,7 @@ class Compiler:
         if isinstance(constraint, Regex):
             return self.grammar(matcher.grammar_from_regex(_unanchored(constraint.pattern)))
         if isinstance(constraint, Choice):
-            quoted = (json.dumps(option, ensure_ascii=False) for option in constraint.options)
+            quoted = (_quoted(option) for option in constraint.options)
             lark = f"start: CHOICE\nCHOICE: {' | '.join(quoted)}"
             return self.grammar(matcher.grammar_from_lark(lark))
         return self.grammar(matcher.grammar_from_lark(constraint.text))
@@ -251,6 +251,11 @@ def _invalid(said: str) -> InvalidConstraintError:
         parameter=name or "constraint",
         hint="Take the keyword out, or use strict=False." if name else None,
     )
+
+
+def _quoted(option: str) -> str:
+    # A grammar's text may hold no control characters, and JSON does not escape this one.
+    return json.dumps(option, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _unanchored(pattern: str) -> str:

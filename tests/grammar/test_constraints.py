@@ -43,6 +43,11 @@ def accepts(tokenizer: Aquila2Tokenizer, constraint: Any, text: str) -> bool:
     return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
 
 
+def test_a_choice_may_hold_any_character(tokenizer: Aquila2Tokenizer) -> None:
+    for option in ("a\x7fb", "\x00", '"\\', "\u2028", "\ufeff王"):
+        assert accepts(tokenizer, Choice([option, "else"]), option)
+
+
 def test_what_was_compiled_goes_with_its_tokenizer(demo_path: Path) -> None:
     own = Aquila2Tokenizer.load(demo_path, vocab_size=4096)
     assert accepts(own, JsonSchema({"type": "object"}), "{}")
