@@ -33,6 +33,7 @@ _FEW: Final = 24
 _FEWER: Final = 16  # in the narrow search: digits are looked at one by one, letters are not
 # Where many bytes are allowed, one of these usually leads on as well as any other.
 _USUAL: Final = b'a0A-.:@/TZ1 ",}]'
+_OTHERS: Final = 2  # looked at in the narrow search where none of these is allowed
 _ENDS: Final = b'"}]'
 _QUOTE: Final = b'"'[0]
 _LETTER: Final = b"a"[0]
@@ -221,7 +222,9 @@ class Closing:
             chosen = self._json_steps(allowed, at, narrow=narrow)
         if len(chosen) > (_FEWER if narrow else _FEW):
             usual = narrow or range(0x80)
-            chosen = [byte for byte in usual if byte in chosen] or chosen
+            # What is left has none of them: bytes of other scripts, of which any leads on.
+            others = chosen[:_OTHERS] if narrow else chosen
+            chosen = [byte for byte in usual if byte in chosen] or others
         return [bytes((byte,)) for byte in chosen]
 
     def _json_steps(
