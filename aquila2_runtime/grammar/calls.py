@@ -17,6 +17,7 @@ from aquila2_runtime.engine.constraint import TokenConstraint
 from aquila2_runtime.errors import GenerationError, InvalidConstraintError
 from aquila2_runtime.grammar.compiler import JSON_STYLE, Compiled, Compiler
 from aquila2_runtime.grammar.constraints import AnyJson, JsonSchema
+from aquila2_runtime.grammar.examples import schema_examples
 from aquila2_runtime.grammar.schema_bounds import required_names
 from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING, Tool
 
@@ -119,6 +120,7 @@ def _compile(
     bodies: list[str] = []
     rules: list[str] = []
     names: set[str] = {"name", "arguments"}
+    schemas: list[object] = []
     dropped: list[str] = []
     size = 0
     for index, tool in enumerate(tools):
@@ -129,7 +131,7 @@ def _compile(
                 f"The schemas of the tools have more than {MAX_SCHEMAS_BYTES} characters.",
                 parameter="tools",
             )
-        names |= required_names(json.loads(text))
+        schemas.append(json.loads(text))
         dropped += (f"{keyword} (tool {tool.name})" for keyword in missing)
         opening = json.dumps(f'"{tool.name}", "arguments": ')
         bodies.append(f"{opening} args{index}")
@@ -138,7 +140,7 @@ def _compile(
     if otherwise is not None:
         start += " | answer"
         rules.append(f"answer: %json {_styled(otherwise.json_schema)}")
-        names |= required_names(otherwise.json_schema)
+        schemas.append(otherwise.json_schema)
         dropped += otherwise.dropped
     grammar = "\n".join(
         [
@@ -148,7 +150,13 @@ def _compile(
             *rules,
         ]
     )
-    return compiler.grammar(grammar, json_text=True, required=names, never=dropped)
+    return compiler.grammar(
+        grammar,
+        json_text=True,
+        required=names | required_names(schemas),
+        examples=schema_examples(schemas),
+        never=dropped,
+    )
 
 
 _HEAD: Final = '{"name": '

@@ -54,14 +54,28 @@ class Closing:
         vocabulary: Of the checkpoint.
         json_text: Whether what is closed is JSON.
         required: Names of members that are required somewhere, as JSON spells them.
+        examples: Texts that strings with patterns may have, as JSON spells them, the shortest
+            first.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, *, json_text: bool, required: Iterable[bytes] = ()
+        self,
+        vocabulary: Vocabulary,
+        *,
+        json_text: bool,
+        required: Iterable[bytes] = (),
+        examples: Iterable[bytes] = (),
     ) -> None:
         self._vocabulary = vocabulary
         self._json = json_text
         self._required = tuple(required)
+        end = b'"' if json_text else b""
+        self._examples: list[tuple[bytes, list[int]]] = []
+        for text in examples:
+            try:
+                self._examples.append((text, vocabulary.spell(text + end)))
+            except TokenizerError:
+                continue  # not with these tokens
         units = vocabulary.units
         self._probes = [
             [units[byte] for byte in probe] for probe in _PROBES if units.keys() >= {*probe}
@@ -179,21 +193,28 @@ class Closing:
         return sorted(tails, key=lambda tail: len(tail[0]))[:_MOST_TAILS]
 
     def _run(self, matcher: Any, at: JsonPosition) -> bytes:
-        """A run of one letter after which the text may end, for strings with a least length."""
+        """Text after which a string may end: a run of one letter, or an example of a pattern.
+
+        The run is for strings with a least length; the shorter of both is taken.
+        """
         if self._json and (at.quote != INSIDE or at.naming):
             return b""
         units = self._vocabulary.units
-        if _LETTER not in units or (self._json and _QUOTE not in units):
+        if self._json and _QUOTE not in units:
             return b""
-        letter = units[_LETTER]
         end = [units[_QUOTE]] if self._json else []
+        if matcher.validate_tokens(end) == 1 if end else matcher.is_accepting():
+            return b""
+        example = next((text for text, tokens in self._examples
+                        if matcher.validate_tokens(tokens) == len(tokens)), b"")  # fmt: skip
+        letter = units.get(_LETTER)
         ahead = matcher.deep_copy()
-        for count in range(_LONGEST_RUN):
+        for count in range(1, len(example) or _LONGEST_RUN):
+            if letter is None or not ahead.consume_token(letter):
+                break
             if ahead.validate_tokens(end) == 1 if end else ahead.is_accepting():
                 return bytes((_LETTER,)) * count
-            if not ahead.consume_token(letter):
-                return b""
-        return b""
+        return example
 
     def _look(self, matcher: Any, at: JsonPosition, length: int) -> tuple[object, ...]:
         """What tells this place from others, as far as can be seen without going on."""

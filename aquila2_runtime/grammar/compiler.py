@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from aquila2_runtime.errors import InvalidConstraintError
 from aquila2_runtime.grammar.closing import Closing
 from aquila2_runtime.grammar.constraints import AnyJson, Choice, Constraint, JsonSchema, Regex
+from aquila2_runtime.grammar.examples import example, schema_examples
 from aquila2_runtime.grammar.json_position import JsonPosition
 from aquila2_runtime.grammar.matching import GrammarState
 from aquila2_runtime.grammar.schema_bounds import required_names
@@ -118,14 +119,21 @@ class Compiler:
             options = {**JSON_STYLE, "coerce_one_of": not constraint.strict}
             text = "{}" if constraint.text == "true" else constraint.text
             grammar = matcher.grammar_from_json_schema(text, overrides=options)
-            names = required_names(constraint.schema)
-            return self.grammar(grammar, json_text=True, required=names, never=constraint.dropped)
+            return self.grammar(
+                grammar,
+                json_text=True,
+                required=required_names(constraint.schema),
+                examples=schema_examples(constraint.schema),
+                never=constraint.dropped,
+            )
         if isinstance(constraint, AnyJson):
             schema = {} if constraint.top == "any" else {"type": constraint.top}
             grammar = matcher.grammar_from_json_schema(schema, overrides=JSON_STYLE)
             return self.grammar(grammar, json_text=True)
         if isinstance(constraint, Regex):
-            return self.grammar(matcher.grammar_from_regex(_unanchored(constraint.pattern)))
+            grammar = matcher.grammar_from_regex(_unanchored(constraint.pattern))
+            found = example(constraint.pattern)
+            return self.grammar(grammar, examples=[found.encode()] if found else ())
         if isinstance(constraint, Choice):
             quoted = (_quoted(option) for option in constraint.options)
             lark = f"start: CHOICE\nCHOICE: {' | '.join(quoted)}"
@@ -138,6 +146,7 @@ class Compiler:
         *,
         json_text: bool = False,
         required: Iterable[str] = (),
+        examples: Iterable[bytes] = (),
         never: Iterable[str] = (),
     ) -> Compiled:
         """Compile a grammar in llguidance's form, or return what was compiled before.
@@ -146,6 +155,7 @@ class Compiler:
             grammar: The grammar.
             json_text: Whether it describes JSON, beside text without quotes and brackets.
             required: Names of members that are required somewhere.
+            examples: Texts that strings with patterns may have, as JSON spells them.
             never: Keywords that were left out of a schema, each with its place.
 
         Raises:
@@ -157,7 +167,7 @@ class Compiler:
             if found is not None:
                 self._kept.move_to_end(grammar)
         if found is None:
-            found = _compile(vocabulary, grammar, json_text, required)
+            found = _compile(vocabulary, grammar, json_text, required, examples)
             self._keep(grammar, found)
         notices = tuple(f"Not enforced in the schema: {keyword}." for keyword in never)
         return dataclasses.replace(found, notices=(*notices, *found.notices))
@@ -199,7 +209,11 @@ def compiler_for(tokenizer: Aquila2Tokenizer) -> Compiler:
 
 
 def _compile(
-    vocabulary: Vocabulary, grammar: str, json_text: bool, required: Iterable[str]
+    vocabulary: Vocabulary,
+    grammar: str,
+    json_text: bool,
+    required: Iterable[str],
+    examples: Iterable[bytes],
 ) -> Compiled:
     package = llguidance()
     limits = package.LLParserLimits(
@@ -217,7 +231,7 @@ def _compile(
     if json_text and not vocabulary.units.keys() >= _JSON_BYTES:
         raise _invalid("this checkpoint's vocabulary cannot spell JSON")
     names = (json.dumps(name, ensure_ascii=False)[1:-1].encode() for name in required)
-    closing = Closing(vocabulary, json_text=json_text, required=names)
+    closing = Closing(vocabulary, json_text=json_text, required=names, examples=examples)
     way = closing.find(matcher, JsonPosition(), _TRIES)
     # What no search finds may still be there for an expression; JSON must always close.
     if way is None and json_text:
