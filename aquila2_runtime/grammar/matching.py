@@ -2,7 +2,9 @@
 
 It always knows bytes that complete the answer within the tokens that are left. An id that would
 make the rest too long is not taken: the known way is, and from there on it is followed to the end.
-So a constrained answer is complete whatever ``max_tokens`` is, where a way is known at all.
+So a constrained answer is complete whatever ``max_tokens`` is, where a way is known at all. Behind
+some ids no search finds a way. That says nothing about their length: such an id is taken, and a way
+sought again and again, until few tokens are left.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
 
 # Continuations looked at while generating; the first search, before any work, may look at more.
 _TRIES: Final = 3_000
-# Where no way was found at first: continuations looked at, and steps to the next search.
+# Where no way is known: continuations looked at, and steps to the next search, which become more.
 _FEWER_TRIES: Final = 300
+_SOON: Final = 4
 _PATIENCE: Final = 32
+# With so many tokens left one may go on without a way; with fewer, one that is known is not left.
+_PLENTY: Final = 64
 
 
 class GrammarState(TokenConstraint):
@@ -53,6 +58,7 @@ class GrammarState(TokenConstraint):
         self._place = place or JsonPosition()
         self._cut = False
         self._sought = 0
+        self._patience = _SOON
         # What ``settle`` found out about the id it returned.
         self._settled: tuple[int, bytes | None, JsonPosition] | None = None
         self._cut_before = False  # as it was before ``settle``
@@ -111,7 +117,7 @@ class GrammarState(TokenConstraint):
             return token_id
         self._cut_before = self._cut
         place, way = self._try(token_id)
-        if not self._cut and self._way is not None and not self._fits(way, self._left - 1):
+        if not self._cut and self._way is not None and self._too_late(way):
             self._take_back()
             self._cut = True
             token_id = self._next_of_way()
@@ -161,7 +167,10 @@ class GrammarState(TokenConstraint):
         if way and found is not None and not self._fits(found, self._left - 1):
             found = self._closing.find(self._matcher, place, _TRIES)
         if found is None:
-            self._sought = _PATIENCE
+            self._sought = self._patience
+            self._patience = min(2 * self._patience, _PATIENCE)
+        else:
+            self._patience = _SOON
         return found
 
     def _fitting(self, way: bytes, written: int) -> bytes | None:
@@ -179,6 +188,12 @@ class GrammarState(TokenConstraint):
     def _leads_to_end(self, way: bytes) -> bool:
         tokens = [*self._vocabulary.spell(way), self._vocabulary.eos_token_id]
         return bool(self._matcher.validate_tokens(tokens) == len(tokens))
+
+    def _too_late(self, way: bytes | None) -> bool:
+        """Whether an id must not be taken, from the way that was found behind it."""
+        if way is None:
+            return self._left <= _PLENTY
+        return not self._fits(way, self._left - 1)
 
     def _fits(self, way: bytes | None, left: int) -> bool:
         if way is None:

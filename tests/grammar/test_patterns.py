@@ -15,6 +15,7 @@ from aquila2_runtime.grammar.compiler import Compiler, compiler_for
 from aquila2_runtime.grammar.examples import example, schema_examples
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 from tests.grammar.schemas import valid
+from tests.grammar.test_schemas import allowed
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +117,33 @@ def test_tools_and_expressions_have_examples_too(compiler: Compiler) -> None:
 def test_no_more_of_a_schema_is_made_examples_of_than_bounds_allow() -> None:
     wide = {"anyOf": [{"pattern": f"x{number}$", "minLength": 9} for number in range(200)]}
     assert len(schema_examples(wide)) <= 66
+
+
+def follow(compiler: Compiler, schema: dict[str, Any], wanted: str, max_tokens: int) -> str:
+    """What becomes of an answer that would be written if it were allowed."""
+    compiled = compiler.compile(JsonSchema(schema))
+    state = compiled.state(max_tokens)
+    data, known = b"", compiled.vocabulary
+    ids = known.cut(wanted.encode())
+    while not state.ended:
+        mask = state.mask()
+        assert mask is not None
+        chosen = ids.pop(0) if ids else known.eos_token_id
+        taken = state.settle(allowed(mask, 100_008)[0] if state.cut else chosen)
+        state.advance(taken)
+        data += known.bytes_of(taken)
+        if taken == known.eos_token_id:
+            break
+    return data.decode()
+
+
+@pytest.mark.parametrize("wanted", ['[{"code": "1abc2xyz"}]', '[{"code": "abc0xyz"}, {"a": 1}]'])
+def test_an_id_behind_which_no_search_finds_a_way_is_taken_while_there_is_room(
+    wanted: str, compiler: Compiler
+) -> None:
+    """It was taken for one that makes the answer too long: such an array was always empty."""
+    hard = {"allOf": [text("abc"), text("xyz$")]}
+    properties = {"a": {"type": "integer"}, "code": hard}
+    schema = {"type": "array", "items": {"type": "object", "properties": properties}}
+    assert follow(compiler, schema, wanted, 200) == wanted
+    assert json.loads(follow(compiler, schema, wanted, 30)) == [{"a": 0}]
