@@ -4,7 +4,8 @@ It compiles nothing. Everything here is linear in the schema and happens before 
 it. What is changed narrows a schema, so that whatever is accepted then was accepted before:
 
 * An object with ``properties`` that is silent about others has none (``additionalProperties``
-  becomes false), except where ``allOf`` or ``$ref`` combine it with another.
+  becomes false), except where ``allOf`` or ``$ref`` combine it with another, or where it requires
+  a member that it says nothing about.
 * A schema with ``properties`` and no ``type`` is an object's, one with ``items`` an array's.
 * A ``format`` becomes a pattern where what reads its strings accepts less (see ``formats``).
 """
@@ -16,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from aquila2_runtime.grammar.combined import combined_places, is_joined
 from aquila2_runtime.grammar.formats import PATTERNS, SILENT, narrowed
 from aquila2_runtime.grammar.plain_json import check_json, check_size, refuse, values
 
@@ -97,7 +99,7 @@ def check_schema(schema: object, *, strict: bool, parameter: str) -> tuple[str, 
 def _fitted(before: str, strict: bool) -> tuple[str, tuple[str, ...]]:
     """A schema's text for the compiler, from its text as given, and what was left out."""
     schema = json.loads(before)
-    fitted = _Fitting(strict, _combined(schema))
+    fitted = _Fitting(strict, combined_places(schema, _ANNOTATIONS))
     text = json.dumps(fitted.fit(schema, "#", 0, combined=False), ensure_ascii=False)
     return text, tuple(fitted.dropped)
 
@@ -132,7 +134,7 @@ class _Fitting:
         _say_type(fitted)
         fitted = narrowed(fitted)
         joined = combined or any(key in fitted for key in ("$ref", "allOf", "anyOf", "oneOf"))
-        if "properties" in fitted and not joined:
+        if "properties" in fitted and not joined and not _requires_others(fitted):
             fitted.setdefault("additionalProperties", False)
         return fitted
 
@@ -175,7 +177,7 @@ class _Fitting:
         here = f"{at}/{key}"
         # Branches of a schema that says more beside them are combined with that.
         joins = key == "allOf" or (
-            key in ("anyOf", "oneOf") and (combined or "properties" in schema or "$ref" in schema)
+            key in ("anyOf", "oneOf") and (combined or is_joined(schema, key))
         )
         if key in _NAMED:
             if not isinstance(value, Mapping):
@@ -267,23 +269,12 @@ def _say_type(schema: dict[str, Any]) -> None:
         schema["type"] = "array"
 
 
-def _combined(schema: object) -> frozenset[str]:
-    """Places that references combine with other schemas, so that they cannot be closed."""
-    found: set[str] = set()
-    for value in values(schema):
-        if not isinstance(value, Mapping):
-            continue
-        branches = value.get("allOf")
-        if isinstance(branches, (list, tuple)) and len(branches) > 1:
-            found.update(
-                branch["$ref"]
-                for branch in branches
-                if isinstance(branch, Mapping) and isinstance(branch.get("$ref"), str)
-            )
-        reference = value.get("$ref")
-        if isinstance(reference, str) and "properties" in value:
-            found.add(reference)
-    return frozenset(found)
+def _requires_others(schema: Mapping[str, Any]) -> bool:
+    """Whether an object must have a member that its schema says nothing about."""
+    names, own = schema.get("required"), schema["properties"]
+    if not isinstance(names, (list, tuple)) or "patternProperties" in schema:
+        return False
+    return any(isinstance(name, str) and name not in own for name in names)
 
 
 def _escaped(name: str) -> str:
