@@ -207,6 +207,8 @@ class _Reader:
         name = self._until("}") if self._take("{") else self._next()
         if name in ("Han", "Script=Han", "sc=Han", "scx=Han"):
             return lambda one: ("\u4e00" <= one <= "\u9fff") == (sign == "p")
+        if name == "Alphabetic":
+            return lambda one: one.isalpha() == (sign == "p")
         if len(name) > 2:
             raise _NotUnderstoodError
         return lambda one: unicodedata.category(one).startswith(name) == (sign == "p")

@@ -1,12 +1,14 @@
-"""Schemas made fit for the compiler: bounded, closed, and without what it cannot enforce.
+r"""Schemas made fit for the compiler: bounded, closed, and without what it cannot enforce.
 
 It compiles nothing. Everything here is linear in the schema and happens before any compiler sees
-it. What is changed narrows a schema, so that whatever is accepted then was accepted before:
+it. What is changed narrows a schema, as pydantic reads it, so that whatever is accepted then was
+accepted before:
 
 * An object with ``properties`` that is silent about others has none (``additionalProperties``
   becomes false), except where ``allOf`` or ``$ref`` combine it with another, or where it requires
   a member that it says nothing about.
 * A schema with ``properties`` and no ``type`` is an object's, one with ``items`` an array's.
+* ``\w`` and ``\W`` in a pattern are spelt out for all scripts (see ``word_classes``).
 * A ``format`` becomes a pattern where what reads its strings accepts less (see ``formats``).
 """
 
@@ -20,6 +22,7 @@ from typing import Any, Final
 from aquila2_runtime.grammar.combined import combined_places, is_joined
 from aquila2_runtime.grammar.formats import PATTERNS, SILENT, narrowed
 from aquila2_runtime.grammar.plain_json import check_json, check_size, refuse, values
+from aquila2_runtime.grammar.word_classes import unicode_words
 
 MAX_DEPTH: Final = 32  # schemas within schemas
 MAX_PROPERTIES: Final = 500
@@ -183,8 +186,9 @@ class _Fitting:
             if not isinstance(value, Mapping):
                 refuse(f"{here:.200} must be a dict of schemas.", key)
             self._count(key, len(value), here)
+            spelt = unicode_words if key == "patternProperties" else str
             return {
-                name: self.fit(item, f"{here}/{_escaped(name)}", depth + 1, combined=False)
+                spelt(name): self.fit(item, f"{here}/{_escaped(name)}", depth + 1, combined=False)
                 for name, item in value.items()
             }
         if key in _MANY and isinstance(value, (list, tuple)):
@@ -197,6 +201,8 @@ class _Fitting:
         if key in _ONE:
             return self.fit(value, here, depth + 1, combined=False)
         self._check_value(key, value, here)
+        if key == "pattern" and isinstance(value, str):
+            return unicode_words(value)
         return value
 
     def _check_value(self, key: str, value: object, here: str) -> None:
