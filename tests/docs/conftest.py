@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,10 +16,28 @@ import pytest
 from aquila2_runtime import Aquila2Runtime
 from tests.untrained import untrained_copy
 
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = ROOT / "examples"
 if str(EXAMPLES) not in sys.path:
     # As Python does for a script in it.
     sys.path.append(str(EXAMPLES))
+
+
+def run_python(*arguments: str, timeout: float, told: str = "") -> str:
+    """What a fresh interpreter prints, which must end well."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        input=told,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)},
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @contextmanager

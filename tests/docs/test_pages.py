@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.docs.conftest import ROOT, run_python
+
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a page leaves to the reader.
 GIVEN = {"llamaindex.md": "MyLLM = None\n", "langchain.md": ""}
@@ -22,17 +19,7 @@ def test_the_code_of_a_page_runs(page: str, demo_model: str) -> None:
         pytest.skip("the pages name aquila2-demo, whose weights are not embedded yet")
     blocks = BLOCK.findall((ROOT / "docs" / page).read_text("utf-8"))
     assert blocks
-    done = subprocess.run(
-        [sys.executable, "-c", GIVEN[page] + "\n".join(blocks)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)},
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stderr
+    run_python("-c", GIVEN[page] + "\n".join(blocks), timeout=110)
 
 
 def test_every_page_is_run() -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from aquila2_runtime.catalog import RELEASED
+from tests.docs.conftest import ROOT, run_python
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 ENGLISH = (ROOT / "README.md").read_text("utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text("utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,19 +51,7 @@ def printed(demo_model: str) -> list[str]:
     if demo_model != "aquila2-demo":
         pytest.skip("the examples name aquila2-demo, whose weights are not embedded yet")
     codes = [code for code, _ in examples()]
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_ALL],
-        input=json.dumps(codes),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)},
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stderr
-    found: list[str] = json.loads(done.stdout)
+    found: list[str] = json.loads(run_python("-c", RUN_ALL, timeout=110, told=json.dumps(codes)))
     return found
 
 
