@@ -21,15 +21,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from aquila2_runtime.engine import faults
 from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished
 from aquila2_runtime.engine.counters import Counters
-from aquila2_runtime.engine.faults import (
-    empty_device_cache,
-    failure_of,
-    is_fatal,
-    let_go,
-    remedy_of,
-)
 from aquila2_runtime.engine.handle import Mailbox, RequestHandle
 from aquila2_runtime.engine.request import Request, Status
 from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
@@ -148,7 +142,7 @@ class TorchEngine(Engine):
             runner, scheduler = build()
         except BaseException as error:  # handed to the constructor, in the caller's thread
             self._death = error
-            let_go(error)
+            faults.let_go(error)
             return
         finally:
             self._loaded.set()
@@ -161,7 +155,7 @@ class TorchEngine(Engine):
         finally:
             del runner, scheduler
             gc.collect()
-            empty_device_cache()
+            faults.empty_device_cache()
             self._end_all()
 
     def _step(self, runner: Runner, scheduler: Scheduler) -> None:
@@ -216,10 +210,10 @@ class TorchEngine(Engine):
         try:
             return runner.run(scheduled)
         except Exception as error:
-            if is_fatal(error):
+            if faults.is_fatal(error):
                 raise
             if len(scheduled) == 1:
-                self._fail(scheduler, scheduled[0].request, failure_of(error, scheduled[0]))
+                self._fail(scheduler, scheduled[0].request, faults.failure_of(error, scheduled[0]))
                 return []
             _log.warning("a step of %d requests failed; running each alone", len(scheduled))
         chosen: list[Chosen] = []
@@ -288,7 +282,7 @@ class TorchEngine(Engine):
         if self._death is not None:
             return EngineDeadError(
                 f"The engine of {self.name} failed: {self._death}",
-                hint=remedy_of(self._death),
+                hint=faults.remedy_of(self._death),
             )
         return EngineClosedError(
             f"The runtime of {self.name} was closed.", hint="Load the checkpoint again."
