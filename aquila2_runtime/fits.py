@@ -90,18 +90,18 @@ def settle(
     spread = on_several(options, placement)
     needed = estimate(options, config, spread, max_model_len, adapters=adapters)
     parts = _parts(config, needed, spread)
-    free, rooms = _usable(free, needed), free
+    rooms = _usable(free, needed)
     # The freest first; their order among the layers stays that of their numbers.
-    order = sorted(range(len(devices)), key=lambda at: -free[at])
+    order = sorted(range(len(devices)), key=lambda at: -rooms[at])
     for count in range(len(devices) if listed else 2, len(devices) + 1):
         chosen = sorted(order[:count])
-        counts = balance(parts, [free[at] for at in chosen], max_model_len)
+        counts = balance(parts, [rooms[at] for at in chosen], max_model_len)
         if counts is not None:
             stages = stages_of([devices[at] for at in chosen], counts)
             told = ", ".join(f"{stage.count} layers on {stage.device}" for stage in stages)
             spread.reasons["device"] = f"by their free memory: {told}"
             return dataclasses.replace(spread, device=stages[0].device, stages=stages), needed
-    raise _refusal(options, config, needed, rooms)
+    raise _refusal(options, config, needed, free)
 
 
 def ways_that_fit(

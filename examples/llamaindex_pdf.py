@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from common.console import typed
+from common.limits import passages_for
 from common.pdf import read_pdf
 from llama_index.core import Document
 
@@ -28,18 +29,13 @@ QUESTIONS = {
 }
 
 
-# What the small model reads well; for others LongDocument chooses by their context.
-SMALL = {"passage_tokens": 64, "top_k": 4}
-
-
 def open_pdf(llm: Aquila2, path: Path, order: str) -> LongDocument:
     """Read a file; its pages are named as in the file, so that sources can be looked up."""
     pages = [
         Document(text=text, metadata={"page_label": str(number)})
         for number, text in enumerate(read_pdf(path), start=1)
     ]
-    passages = SMALL if llm.metadata.model_name == "aquila2-demo" else {}
-    document = LongDocument(llm, pages, order=order, **passages)
+    document = LongDocument(llm, pages, order=order, **passages_for(llm))
     print(f"{path.name}: {len(pages)} pages, {document.tokens} tokens")
     return document
 

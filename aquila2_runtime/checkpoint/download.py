@@ -103,12 +103,8 @@ def fetch_huggingface(
     except Exception as error:
         if reporter.callers is not None:
             raise reporter.callers from None
-        if known is not None and is_unreachable(error):
-            _log.warning("The hub cannot be reached; the cached copy of %s is used.", repository)
-            return known
-        if known is not None and isinstance(error, OSError) and error.errno in _REFUSED:
-            # A cache that others share; it is theirs to bring up to date.
-            _log.warning("The cache may not be written to; its copy of %s is used.", repository)
+        if known is not None and (said := _why_as_it_is(error)) is not None:
+            _log.warning(said, repository)
             return known
         failure = _translate(error, repository, wanted)
     # Outside the handler: the client's exception holds the request, and with it the token.
@@ -189,6 +185,16 @@ def _snapshot(
 def _endpoint() -> str | None:
     """The hub's address, read now: the client reads it only when it is imported."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+
+
+def _why_as_it_is(error: Exception) -> str | None:
+    """Why a copy that is whole is used as it is, for the log; None where the error is no reason."""
+    if is_unreachable(error):
+        return "The hub cannot be reached; the cached copy of %s is used."
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        # A cache that others share; it is theirs to bring up to date.
+        return "The cache may not be written to; its copy of %s is used."
+    return None
 
 
 def _translate(error: Exception, repository: str, revision: str) -> CheckpointError:

@@ -23,7 +23,7 @@ _MEMORY_PHRASES = ("out of memory", "can't allocate memory", "not enough memory"
 def is_fatal(error: BaseException) -> bool:
     """Whether the device is lost, so that no later step can succeed."""
     text = str(error).lower()
-    if not isinstance(error, RuntimeError) or _is_memory(error):
+    if not isinstance(error, RuntimeError) or is_memory(error):
         return False
     return any(phrase in text for phrase in _FATAL_PHRASES)
 
@@ -58,7 +58,7 @@ def failure_of(error: Exception, item: Scheduled) -> Aquila2Error:
     """
     if isinstance(error, Aquila2Error):
         return error
-    if _is_memory(error):
+    if is_memory(error):
         empty_device_cache()
         failure: Aquila2Error = OutOfMemoryError(
             f"The device ran out of memory while it computed {item.rows} tokens of a request of "
@@ -106,7 +106,8 @@ def let_go(error: BaseException) -> None:
     empty_device_cache()
 
 
-def _is_memory(error: BaseException) -> bool:
+def is_memory(error: BaseException) -> bool:
+    """Whether memory was wanting."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 
+from common.limits import passages_for
 from common.pdf import read_pdf
 
 from llamaindex_aquila2 import Aquila2
@@ -15,8 +16,6 @@ from llamaindex_aquila2.long_document import LongDocument
 
 MOST = 20
 MOST_CHARACTERS = 2_000_000
-# What the small model reads well; for others LongDocument chooses by their context.
-SMALL = {"passage_tokens": 64, "top_k": 4}
 
 
 class RefusedError(Exception):
@@ -66,8 +65,9 @@ class Shelf:
             raise RefusedError("no_text")
         if sum(map(len, pages)) > MOST_CHARACTERS:
             raise RefusedError("too_large")
-        passages = SMALL if self._llm.metadata.model_name == "aquila2-demo" else {}
-        document = LongDocument(self._llm, pages if len(pages) > 1 else pages[0], **passages)
+        document = LongDocument(
+            self._llm, pages if len(pages) > 1 else pages[0], **passages_for(self._llm)
+        )
         shelved = Shelved(secrets.token_urlsafe(12), name[:200], pages, document)
         self._documents[shelved.id] = shelved
         return shelved

@@ -23,9 +23,9 @@ if str(EXAMPLES) not in sys.path:
     sys.path.append(str(EXAMPLES))
 
 
-def run_python(*arguments: str, timeout: float, told: str = "") -> str:
-    """What a fresh interpreter prints, which must end well."""
-    done = subprocess.run(
+def run(*arguments: str, timeout: float, told: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a fresh interpreter from the top of the repository."""
+    return subprocess.run(
         [sys.executable, *arguments],
         input=told,
         capture_output=True,
@@ -36,6 +36,11 @@ def run_python(*arguments: str, timeout: float, told: str = "") -> str:
         env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)},
         timeout=timeout,
     )
+
+
+def run_python(*arguments: str, timeout: float, told: str = "") -> str:
+    """What a fresh interpreter prints, which must end well."""
+    done = run(*arguments, timeout=timeout, told=told)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

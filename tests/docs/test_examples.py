@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.docs.conftest import ROOT, run
+
 # The process that runs all of them counts in the first test.
 pytestmark = pytest.mark.timeout(300)
-ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "examples"
 EXAMPLES = sorted(path.name for path in FOLDER.glob("*.py"))
 DOCUMENTS = sorted((FOLDER / "documents").glob("*.txt"))
@@ -52,20 +50,6 @@ for name in names:
     ended[name] = [out.getvalue(), failure]
 json.dump(ended, sys.stdout)
 """
-
-
-def run(*command: str, timeout: float, told: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        input=told,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)},
-        timeout=timeout,
-    )
 
 
 def missing(name: str) -> list[str]:

@@ -6,6 +6,8 @@ import functools
 
 import torch
 
+from aquila2_runtime.engine.faults import is_memory
+
 
 def launch_obstacle(device: torch.device) -> str | None:
     """Why no kernel can be built and launched on a CUDA device; None where one can.
@@ -29,7 +31,7 @@ def _tried(device: torch.device) -> str | None:
         with torch.cuda.device(device):
             found = int(write_one(torch.zeros(1, dtype=torch.int32, device=device)))
     except Exception as error:
-        if "out of memory" in str(error).lower():
+        if is_memory(error):
             raise MemoryError from error  # which is not kept
         return f"Triton cannot run a kernel ({type(error).__name__}: {error})"
     return None if found == 1 else f"a kernel of Triton wrote {found} where it should have 1"
