@@ -37,7 +37,7 @@ def test_every_measurement_stands_in_its_row() -> None:
 
 
 def test_the_rows_are_measurements_that_are_made() -> None:
-    made = {*abilities("en"), "wordings never seen", "hand-written pages, plain"}
+    made = {*abilities("en", 16384), "wordings never seen", "hand-written pages, plain"}
     made.add("hand-written pages, stuff prompt")
     assert set(cards.ROWS) == made
 

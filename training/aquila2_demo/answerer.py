@@ -26,7 +26,7 @@ class Answer:
 class Answerer:
     """A checkpoint folder that answers greedily."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         """Loads weights and tokenizer."""
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         for key in ("architectures", "model_type", "torch_dtype"):
@@ -35,6 +35,8 @@ class Answerer:
             folder, config=LlamaConfig(**raw), dtype=torch.float32
         )
         self.model.train(False)
+        self.model.to(device)  # type: ignore[arg-type]
+        self.device = device
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.end, self.positions = raw["eos_token_id"], raw["max_position_embeddings"]
 
@@ -65,11 +67,14 @@ class Answerer:
     def _greedy(self, rows: list[list[int]], limit: int) -> list[list[int]]:
         """Goes on from left-padded rows until each has ended."""
         width = max(map(len, rows))
-        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
-        step = torch.tensor([[0] * (width - len(r)) + r for r in rows])
+        blank = [width - len(row) for row in rows]
+        ids = [[0] * n + row for n, row in zip(blank, rows, strict=True)]
+        seen = [[0] * n + [1] * (width - n) for n in blank]
+        step = torch.tensor(ids, device=self.device)
+        mask = torch.tensor(seen, device=self.device)
         places = (mask.cumsum(1) - 1).clamp(min=0)
         cache, made = None, list[torch.Tensor]()
-        over = torch.zeros(len(rows), dtype=torch.bool)
+        over = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
         for _ in range(limit):
             result = self.model(
                 step,

@@ -32,8 +32,9 @@ def _facts(words: Words, length: int) -> int:
 
 def _reading(unknown: float) -> Maker:
     def make(words: Words, length: int) -> Conversation:
-        many = words.rng.randint(5, 14) if length < 400 else words.rng.randint(8, 24)
-        many += words.rng.randint(8, 16) if length > 2000 else 0
+        many = words.rng.randint(5, 14) if length < 400 else words.rng.randint(10, 36)
+        many += words.rng.randint(8, 24) if length > 2000 else 0
+        many += words.rng.randint(20, 50) if length > 8000 else 0
         rivals = unknown > 0.1 and words.chance(0.3)
         own = frames.frame(words) if unknown > 0.1 and words.chance(0.3) else ""
         facts, filling = _facts(words, length), None
@@ -90,8 +91,8 @@ MIXED = {
     "json": 6,
     "following": 4,
     "reasoning": 10,
-    "condensing": 1,
-    "summary": 5,
+    "condensing": 2,
+    "summary": 7,
 }
 
 

@@ -17,7 +17,7 @@ from .answerer import Answer, Answerer
 from .measures import DEPTHS, Item, abilities, items, needles, prose
 from .reading import reading
 
-NEEDLE_LENGTHS = (256, 512, 1024, 2048, 3900)
+NEEDLE_LENGTHS = (256, 512, 1024, 2048, 3900, 8000, 12000, 16000)
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def everything(model: Answerer, lang: str, count: int, show: bool, only: str) ->
     todo: dict[str, Iterable[Item]] = {}
     for name, frame in {"plain": "{c}\n\n{q}", "stuff prompt": prompts.LANGCHAIN_STUFF}.items():
         todo[f"hand-written pages, {name}"] = prose(lang, frame)
-    for name, (talk, keep) in abilities(lang).items():
+    for name, (talk, keep) in abilities(lang, model.positions).items():
         todo[name] = items(lang, count, talk, keep, seed=crc32(name.encode()))
     todo["wordings never seen"] = items(lang, count, lambda w: reading(w, 9, 3, 0.0), odd=True)
     few = max(4, count // 10)
-    for length in NEEDLE_LENGTHS:
+    for length in (n for n in NEEDLE_LENGTHS if n < model.positions):
         for depth in DEPTHS:
             found = needles(lang, length, depth, few, model.length)
             todo[f"needle, {length} tokens, depth {depth}"] = found
@@ -92,10 +92,11 @@ def main() -> None:
     parser.add_argument("--lang", choices=["en", "zh"], action="append")
     parser.add_argument("--only", default="", help="only measurements whose name has this in it")
     parser.add_argument("--show", action="store_true", help="print the wrong answers")
+    parser.add_argument("--device", default="cpu", help="where the model runs")
     parser.add_argument("--json", action="store_true", help="print JSON lines, not a table")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model, scores = Answerer(args.model), list[Score]()
+    model, scores = Answerer(args.model, args.device), list[Score]()
     for lang in args.lang or ["en", "zh"]:
         for score in everything(model, lang, args.count, args.show, args.only):
             scores.append(score)

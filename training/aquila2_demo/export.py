@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from .model import Shape
+from .plan import WINDOW
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -44,20 +45,21 @@ def config(shape: Shape) -> dict[str, object]:
         "pretraining_tp": 1,
         "tie_word_embeddings": False,
         "rope_theta": shape.theta,
-        "rope_scaling": None,
+        "rope_scaling": {"type": "linear", "factor": shape.factor} if shape.factor > 1 else None,
         "torch_dtype": "bfloat16",
     }
 
 
 def export(run: Path, out: Path) -> None:
     """Writes weights (bf16, head untied), configuration and tokenizer files."""
-    state = torch.load(run / "state.pt", weights_only=True)["net"]
-    weights = {f"model.{k}": v.to(torch.bfloat16).contiguous() for k, v in state.items()}
+    saved = torch.load(run / "state.pt", "cpu", weights_only=True)
+    weights = {f"model.{k}": v.to(torch.bfloat16).contiguous() for k, v in saved["net"].items()}
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, str(out / "model.safetensors"), metadata={"format": "pt"})
     (out / "model.safetensors").chmod(0o644)
-    shape = Shape(vocab=weights["lm_head.weight"].size(0))
+    window = saved.get("window", WINDOW)
+    shape = Shape(vocab=weights["lm_head.weight"].size(0), positions=window)
     content = config(shape)
     (out / "config.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     keys = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -66,6 +68,9 @@ def export(run: Path, out: Path) -> None:
     (out / "generation_config.json").write_text(text, encoding="utf-8")
     for name in TOKENIZER_FILES:
         shutil.copyfile(run / name, out / name)
+    settings = json.loads((run / "tokenizer_config.json").read_text(encoding="utf-8"))
+    text = json.dumps(settings | {"model_max_length": window}, ensure_ascii=False, indent=1) + "\n"
+    (out / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -17,8 +17,17 @@ ONWARD = [
     (0.5, {256: 4, 512: 7, 1024: 6, 2048: 3}),
     (1.0, {256: 3, 512: 4, 1024: 5, 2048: 5, 4096: 4}),
 ]
-# From which fraction of a run that goes on every other step sees its matrices as NF4 rounds them.
-ROUNDED_FROM = 0.5
+# From which fraction of a run that goes on steps see their matrices as NF4 rounds them, but for one
+# in this many.
+ROUNDED_FROM, PLAIN_EVERY = 0.5, 4
+# The same of a run that goes on with four times the window. Positions are divided by four there,
+# which costs the checkpoint nearly all it knows until it has read some millions of tokens.
+WINDOW = 4096
+LONG = [
+    (0.3, {256: 2, 512: 2, 1024: 2, 2048: 2, 4096: 1}),
+    (0.7, {256: 1, 512: 2, 1024: 2, 2048: 2, 4096: 2, 8192: 3, 16384: 2}),
+    (1.0, {512: 2, 1024: 2, 2048: 2, 4096: 2, 8192: 3, 16384: 6}),
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Plan:
     budget: int
     start: Path | None
     peak: float = 1.0
-    fused: bool = False
+    window: int = WINDOW
 
     def done(self, used: float, tokens: int) -> float:
         """Gives the fraction of the run behind us, by time or by the token budget."""
@@ -43,13 +52,14 @@ class Plan:
         """Gives row length and whether plain look-up dominates, at a fraction of the run."""
         if self.start is None:
             return next(((n, early) for end, n, early in STAGES if done < end), LAST_STAGE)
-        shares = next((shares for end, shares in ONWARD if done < end), ONWARD[-1][1])
+        stages = ONWARD if self.window == WINDOW else LONG
+        shares = next((shares for end, shares in stages if done < end), stages[-1][1])
         drawn = random.Random(f"{self.seed} {step}").choices([*shares], [*shares.values()])
         return drawn[0], False
 
     def rounds(self, done: float, step: int) -> bool:
         """Says whether a step is taken through rounded weights."""
-        return self.start is not None and done >= ROUNDED_FROM and step % 2 == 1
+        return self.start is not None and done >= ROUNDED_FROM and step % PLAIN_EVERY > 0
 
     def rate(self, done: float, step: int) -> float:
         """Gives the factor of the learning rates: short warm-up, flat, linear to zero.

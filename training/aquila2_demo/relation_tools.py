@@ -145,22 +145,44 @@ ENQUIRIES = [
 ]
 
 
-def _look_up(attribute: Attribute, slot: str, wordings: tuple[str, ...], lang: str) -> Family:
-    """Makes the tool that answers a question about a relation; it is described by a question."""
-    names, value, thing_en, thing_zh = ARGUMENTS[attribute.subject]
-    asked, mark = [t.replace("{e}", "{0}") for t in wordings], "？" if lang == "zh" else "?"
-    thing = thing_zh if lang == "zh" else thing_en
-    about = "|".join(f"({t})".replace("{e}", thing) for t in wordings[:4])
-    about = f"回答：({about}){mark}" if lang == "zh" else f"(Answers|Finds out): ({about}){mark}"
+def _look_up(attribute: Attribute, slot: str, lang: str) -> Family:
+    """Makes the tool that answers a question about a relation; it is described by a question.
+
+    The description in the other language is one of the relation of the same name there, if any.
+    """
+    names, value, *_ = ARGUMENTS[attribute.subject]
+    asked = _usable(attribute, slot)
+    other = "en" if lang == "zh" else "zh"
+    same = (attribute.key, attribute.subject)
+    about = {lang: _described(attribute, asked, lang)}
+    about[other] = about[lang]
+    for twin in (a for a in attributes(other) if (a.key, a.subject) == same):
+        if wordings := _usable(twin, slot):
+            about[other] = _described(twin, wordings, other)
     tail = attribute.key if slot == "v" else f"{attribute.key}_{dict(attribute.slots)[slot]}"
+    mark = "？" if lang == "zh" else "?"
     return family(
         "get|find|lookup|check",
         "=" + tail.split("+")[0],
         f"{names}:string:{value}",
-        (about, about),
-        ("|".join(t + mark for t in asked),) * 2,
+        (about["en"], about["zh"]),
+        ("|".join(t.replace("{e}", "{0}") + mark for t in asked),) * 2,
         dict(attribute.slots)[slot],
     )
+
+
+def _described(attribute: Attribute, wordings: tuple[str, ...], lang: str) -> str:
+    """Describes a look-up by some of the questions it answers."""
+    _, _, thing_en, thing_zh = ARGUMENTS[attribute.subject]
+    thing = thing_zh if lang == "zh" else thing_en
+    about = "|".join(f"({t})".replace("{e}", thing) for t in wordings[:4])
+    return f"回答：({about})？" if lang == "zh" else f"(Answers|Finds out): ({about})?"
+
+
+def _usable(attribute: Attribute, slot: str) -> tuple[str, ...]:
+    """Lists the questions for a slot that name the subject alone and may be trained on."""
+    asks = dict(attribute.asks).get(slot, ())
+    return tuple(t for t in asks if not is_held(t) and _names_one_thing(t))
 
 
 def _names_one_thing(wording: str) -> bool:
@@ -176,11 +198,9 @@ def look_ups(lang: str) -> tuple[tuple[str, Family], ...]:
     for attribute in attributes(lang):
         if attribute.subject not in ARGUMENTS or attribute.key in TAKEN:
             continue
-        for slot, asks in attribute.asks:
-            usable = [t for t in asks if not is_held(t) and _names_one_thing(t)]
-            if usable:
-                one = _look_up(attribute, slot, tuple(usable), lang)
-                found.append((attribute.key, one))
+        for slot, _ in attribute.asks:
+            if _usable(attribute, slot):
+                found.append((attribute.key, _look_up(attribute, slot, lang)))
     return tuple(found)
 
 

@@ -90,6 +90,11 @@ CLASHES = [
         "warranty return",
     )
 ]
+# Each relation with those of its lines: a long document asks for every pair of its facts.
+RIVALS = {
+    key: frozenset[str]().union(*(line for line in CLASHES if key in line))
+    for key in set[str]().union(*CLASHES)
+}
 GENERIC = {
     "en": (
         "secretary:person captain:person guard:person neighbour:person assistant:person "
@@ -164,8 +169,8 @@ class Attribute:
 
 def clash(one: str, other: str) -> bool:
     """Says whether a question about one relation may be answered by the other."""
-    pair = {one.replace(" ", "_"), other.replace(" ", "_")}
-    return len(pair) == 1 or any(pair <= line for line in CLASHES)
+    one, other = one.replace(" ", "_"), other.replace(" ", "_")
+    return one == other or other in RIVALS.get(one, ())
 
 
 def is_held(wording: str) -> bool:

@@ -41,7 +41,8 @@ def nearest(weight: Tensor) -> Tensor:
     """Rounds a weight whose size is a multiple of 64, as 4 bits would keep it."""
     blocks = weight.reshape(-1, BLOCK)
     scales = blocks.abs().amax(1, keepdim=True).clamp(min=1e-38)
-    return (LEVELS[torch.bucketize(blocks / scales, BOUNDS)] * scales).view_as(weight)
+    levels, bounds = LEVELS.to(weight.device), BOUNDS.to(weight.device)
+    return (levels[torch.bucketize(blocks / scales, bounds)] * scales).view_as(weight)
 
 
 @contextmanager

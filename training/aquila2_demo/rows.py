@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from .corpus import conversations
-from .model import Shape
+from .plan import WINDOW
 from .talk import Conversation, segments
 
 Row = tuple[list[int], list[int]]
@@ -40,12 +40,14 @@ def encode(tokenizer: Tokenizer, talk: Conversation, most: int) -> Row | None:
     return (ids[:kept], marks[:kept]) if kept else None
 
 
-def rows(tokenizer: Tokenizer, seed: int, length: int, early: bool, tokens: int) -> list[Row]:
-    """Makes conversations worth about `tokens` tokens."""
+def rows(
+    tokenizer: Tokenizer, seed: int, length: int, early: bool, tokens: int, window: int = WINDOW
+) -> list[Row]:
+    """Makes conversations worth about `tokens` tokens, none longer than `window`."""
     made: list[Row] = []
     total = 0
     for talk in conversations(seed, length, early):
-        row = encode(tokenizer, talk, min(Shape.positions, round(length * 1.25)))
+        row = encode(tokenizer, talk, min(window, round(length * 1.25)))
         if row is not None:
             made.append(row)
             total += len(row[0])
@@ -72,10 +74,10 @@ def batches(made: list[Row], room: int) -> list[Batch]:
     return found
 
 
-def _make(path: Path, seed: int, length: int, early: bool, tokens: int) -> list[Row]:
+def _make(path: Path, seed: int, length: int, early: bool, tokens: int, window: int) -> list[Row]:
     if path not in _TOKENIZERS:
         _TOKENIZERS[path] = Tokenizer.from_file(str(path))
-    return rows(_TOKENIZERS[path], seed, length, early, tokens)
+    return rows(_TOKENIZERS[path], seed, length, early, tokens, window)
 
 
 def _yield_cpu(taken: set[int]) -> None:
@@ -87,26 +89,26 @@ def _yield_cpu(taken: set[int]) -> None:
 
 
 class Supply:
-    """Makes the rows of the next steps in another process; the order of requests is kept."""
+    """Makes the rows of the next steps in other processes; the order of requests is kept."""
 
-    def __init__(self, path: Path, tokens: int) -> None:
-        """Starts the process; `path` is the tokenizer's file."""
-        self.path, self.tokens = path, tokens
+    def __init__(self, path: Path, tokens: int, makers: int = 1, window: int = WINDOW) -> None:
+        """Starts the processes; `path` is the tokenizer's file."""
+        self.path, self.tokens, self.makers, self.window = path, tokens, makers, window
         self.pool = ProcessPoolExecutor(
-            1, get_context("spawn"), _yield_cpu, (os.sched_getaffinity(0),)
+            makers, get_context("spawn"), _yield_cpu, (os.sched_getaffinity(0),)
         )
         self.waiting: deque[tuple[int, Future[list[Row]]]] = deque()
 
     def take(self, wanted: Iterator[tuple[int, int, bool]]) -> tuple[int, list[Row]]:
         """Asks for steps until enough are under way; gives the oldest with its row length."""
-        while len(self.waiting) < AHEAD:
+        while len(self.waiting) < AHEAD * self.makers:
             seed, length, early = next(wanted)
             tokens = round(self.tokens * EARLY_SHARE) if early else self.tokens
-            job = self.pool.submit(_make, self.path, seed, length, early, tokens)
+            job = self.pool.submit(_make, self.path, seed, length, early, tokens, self.window)
             self.waiting.append((length, job))
         length, job = self.waiting.popleft()
         return length, job.result()
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the processes."""
         self.pool.shutdown(cancel_futures=True)

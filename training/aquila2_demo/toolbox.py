@@ -17,6 +17,9 @@ from .tool_families import ON, PAIRS, SIZES, Argument, Family
 from .values import draw
 from .vocabulary import NOUNS_EN, NOUNS_ZH
 
+# Of the tools in training, those described in the language that requests are not in.
+FOREIGN = 0.18
+
 
 @dataclass(frozen=True)
 class Made:
@@ -54,12 +57,24 @@ def make(words: Words, family: Family, noun: tuple[str, ...]) -> Made:
     about = ""
     # A Chinese request has nothing to go by but the description where the noun is a new one.
     if words.chance(0.9) or noun not in PAIRS or (words.zh and _is_held(noun[0])):
-        about = with_noun(spell(words, family.about[words.lang]), noun, words.zh)
+        lang = _described_in(words, family, noun)
+        about = with_noun(spell(words, family.about[lang]), noun, lang == "zh")
     members = dict(_schema(words, argument, noun[0]) for argument in family.arguments)
     if not members:
         return Made(family, noun, Tool(name, about, None))
     schema = {"type": "object", "properties": members, "required": _required(words, members)}
     return Made(family, noun, Tool(name, about, schema))
+
+
+def _described_in(words: Words, family: Family, noun: tuple[str, ...]) -> str:
+    """Chooses the language of a description.
+
+    An invented noun is no translation: requests name it in their language alone.
+    """
+    translated = noun in PAIRS or "{n}" not in "".join(family.about.values())
+    if words.held or not translated or not words.chance(FOREIGN):
+        return words.lang
+    return "en" if words.zh else "zh"
 
 
 def _required(words: Words, members: dict[str, Any]) -> list[str]:

@@ -225,12 +225,12 @@ def tooltalk(words: Words, length: int) -> Conversation:
     most = max(1, min(6, (length - 90) // 40))
     count = 1 if words.chance(0.2) else words.rng.randint(1, most)
     r = words.rng.random()
-    if r < 0.55:
+    if r < 0.52:
         requests = max(1, min(4, (length - 90 - 40 * count) // 60))
         return calling(words, count, requests, spoken=SPOKEN)
-    if r < 0.62 and length > 200:
+    if r < 0.59 and length > 200:
         return several(words, count)
-    if r < 0.84 and length > 200:
+    if r < 0.8 and length > 200:
         return chained(words, count, 0.5)
     return unneeded(words, count, length)
 

@@ -23,15 +23,15 @@ from torch import nn
 from .corpus import MAKERS
 from .export import TOKENIZER_FILES
 from .lexicon import Words
+from .machine import Machine
 from .model import Muon, Network, Shape
-from .plan import Plan
+from .plan import WINDOW, Plan
 from .rounding import rounded
 from .rows import Batch, Row, Supply, batches, encode
 from .together import Together
 from .tokenizer import build
 
 MATRIX_RATE, OTHER_RATE, TEXT_WEIGHT, TEXT_SHARE = 0.02, 4e-3, 0.1, 0.1
-CELLS = 1024
 LOG_SECONDS, SAVE_SECONDS = 120, 240
 TESTED = ("reading", "tools", "json", "telling", "reasoning")
 
@@ -41,20 +41,22 @@ def backward(net: Network, parts: list[Batch]) -> tuple[float, int]:
     weight = sum(
         float((m[:, 1:] == 2).sum() + TEXT_WEIGHT * (m[:, 1:] == 1).sum()) for _, m in parts
     )
-    loss, answers = 0.0, 0
+    loss, answers = torch.zeros(()), 0
     for ids, marks in parts:
         wanted = marks[:, 1:]
         some = (wanted == 1) & (torch.rand(wanted.shape) < TEXT_SHARE)
         row, at = ((wanted == 2) | some).nonzero(as_tuple=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = net(ids, row * ids.size(1) + at)
-        each = F.cross_entropy(logits.float(), ids[row, at + 1], reduction="none")
         is_answer = marks[row, at + 1] == 2
+        answers += int(is_answer.sum())
+        # All that is chosen is chosen on the CPU, so that a GPU is never waited for.
+        target, is_answer = net.here(ids[row, at + 1]), net.here(is_answer)
+        with net.numbers():
+            logits = net(net.here(ids), net.here(row * ids.size(1) + at))
+        each = F.cross_entropy(logits.float(), target, reduction="none")
         scale = torch.where(is_answer, 1.0, TEXT_WEIGHT / TEXT_SHARE)
         torch.autograd.backward((each * scale).sum() / weight)
-        loss += float(each.detach()[is_answer].sum())
-        answers += int(is_answer.sum())
-    return loss, answers
+        loss = loss.to(each.device) + (each.detach() * is_answer).sum()
+    return float(loss), answers
 
 
 @torch.no_grad()
@@ -63,9 +65,9 @@ def whole_answers(net: Network, parts: list[Batch]) -> float:
     right = total = 0
     for ids, marks in parts:
         row, at = (marks[:, 1:] == 2).nonzero(as_tuple=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = net(ids, row * ids.size(1) + at)
-        good = (logits.argmax(-1) == ids[row, at + 1]).tolist()
+        with net.numbers():
+            logits = net(net.here(ids), net.here(row * ids.size(1) + at))
+        good = (logits.argmax(-1).cpu() == ids[row, at + 1]).tolist()
         spots = list(zip(row.tolist(), at.tolist(), good, strict=True))
         fine = True
         for i, (r, t, ok) in enumerate(spots):
@@ -75,7 +77,7 @@ def whole_answers(net: Network, parts: list[Batch]) -> float:
     return right / max(1, total)
 
 
-def trials(tokenizer: Tokenizer) -> dict[str, list[Batch]]:
+def trials(tokenizer: Tokenizer, cells: int) -> dict[str, list[Batch]]:
     """Makes held-out talks of some kinds for the curve."""
     found = {}
     for name in TESTED:
@@ -86,12 +88,20 @@ def trials(tokenizer: Tokenizer) -> dict[str, list[Batch]]:
                 if row is not None:
                     made.append(row)
                     size += len(row[0])
-            found[f"{name} {lang}"] = batches(made, CELLS)
+            found[f"{name} {lang}"] = batches(made, cells)
     return found
 
 
 def load_start(net: Network, folder: Path) -> None:
-    """Takes the weights of an exported checkpoint."""
+    """Takes the weights of an exported checkpoint.
+
+    Raises:
+        ValueError: It reads longer texts than the network is to.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    window = config["max_position_embeddings"]
+    if window > net.shape.positions:
+        raise ValueError(f"{folder} reads {window} tokens; go on from it with --window {window}")
     state = load_file(folder / "model.safetensors")
     net.load_state_dict(
         {k.removeprefix("model."): v.float() for k, v in state.items() if k != "lm_head.weight"}
@@ -101,15 +111,16 @@ def load_start(net: Network, folder: Path) -> None:
 class Run:
     """State of a training run."""
 
-    def __init__(self, plan: Plan, team: Together) -> None:
+    def __init__(self, plan: Plan, machine: Machine, team: Together) -> None:
         """Builds the network and picks up the last checkpoint, if there is one."""
-        self.plan, self.team = plan, team
+        self.plan, self.machine, self.team = plan, machine, team
         self.tokenizer = Tokenizer.from_file(str(plan.out / "tokenizer.json"))
         torch.manual_seed(plan.seed)
-        self.net = Network(Shape(vocab=self.tokenizer.get_vocab_size()))
+        shape = Shape(self.tokenizer.get_vocab_size(), positions=plan.window)
+        self.net = Network(shape, machine.dtype).to(machine.device)
         named = list(self.net.named_parameters())
         self.others = [p for n, p in named if p.dim() == 1 or "embed" in n]
-        self.muon = Muon([p for n, p in named if p.dim() == 2 and "embed" not in n])
+        self.muon = Muon([p for n, p in named if p.dim() == 2 and "embed" not in n], machine.dtype)
         self.adam = torch.optim.AdamW(self.others, betas=(0.9, 0.98), weight_decay=0.0)
         self.step, self.tokens, self.used = 0, 0, 0.0
         self.path = plan.out / "state.pt"
@@ -117,15 +128,16 @@ class Run:
             self._resume()
         elif plan.start is not None:
             load_start(self.net, plan.start)
-        if plan.fused:
+        if machine.fused:
             self.net.fuse()
         torch.manual_seed(plan.seed + 1000 * (self.step + 1) + team.rank)
-        self.trials = trials(self.tokenizer) if team.writes else {}
-        self.supply = Supply(plan.out / "tokenizer.json", plan.tokens)
+        self.trials = trials(self.tokenizer, machine.cells) if team.writes else {}
+        words = plan.out / "tokenizer.json"
+        self.supply = Supply(words, plan.tokens, machine.makers, plan.window)
         self.wanted = self._requests()
 
     def _resume(self) -> None:
-        saved = torch.load(self.path, weights_only=True)
+        saved = torch.load(self.path, self.machine.device, weights_only=True)
         self.net.load_state_dict(saved["net"])
         self.muon.moments = saved["moments"]
         self.adam.load_state_dict(saved["adam"])
@@ -143,6 +155,7 @@ class Run:
         """Writes everything needed to go on."""
         content = {"net": self.net.state_dict(), "moments": self.muon.moments}
         numbers = {"step": self.step, "tokens": self.tokens, "used": self.used}
+        numbers |= {"window": self.plan.window}
         torch.save(content | {"adam": self.adam.state_dict()} | numbers, str(self.path) + ".new")
         os.replace(str(self.path) + ".new", self.path)
 
@@ -153,7 +166,7 @@ class Run:
         length, made = self.supply.take(self.wanted)
         through = rounded(self.muon.weights) if self.plan.rounds(done, self.step) else nullcontext()
         with through:
-            loss, answers = backward(self.net, batches(made, CELLS))
+            loss, answers = backward(self.net, batches(made, self.machine.cells))
         self.team.average(self.others + self.muon.weights)
         nn.utils.clip_grad_norm_(self.others, 1.0)
         self.muon.step(MATRIX_RATE * factor)
@@ -182,12 +195,14 @@ class Run:
         print(line, flush=True)
 
 
-def train(plan: Plan) -> None:
+def train(plan: Plan, machine: Machine | None = None) -> None:
     """Trains until the plan is done, or SIGTERM asks to stop, logging and saving on the way."""
     torch.set_num_threads(1)
-    team = Together()
+    team, machine = Together(), machine or Machine()
+    if team.size > 1 and machine.device != "cpu":
+        raise ValueError("several processes train on CPU alone; start one for a GPU")
     take_tokenizer(plan, team)
-    run, asked = Run(plan, team), list[int]()
+    run, asked = Run(plan, machine, team), list[int]()
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     losses: list[float] = []
     start, before = time.monotonic(), run.used
@@ -232,8 +247,13 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=0, help="tokens of the run; 0: time alone")
     parser.add_argument("--init", type=Path, help="an exported checkpoint to go on from")
     parser.add_argument("--peak", type=float, default=1.0, help="factor of all learning rates")
+    parser.add_argument("--window", type=int, choices=[WINDOW, 4 * WINDOW], default=WINDOW)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--makers", type=int, help="processes that make rows")
     parser.add_argument("--eager", action="store_true", help="without torch's compiler")
+    parser.add_argument("--float32", action="store_true", help="compute in float32, not bfloat16")
     args = parser.parse_args()
+    machine = Machine.of(args.device, args.float32, args.makers, args.eager)
     plan = Plan(
         args.out,
         args.seconds,
@@ -242,9 +262,9 @@ def main() -> None:
         args.budget,
         args.init,
         args.peak,
-        not args.eager,
+        args.window,
     )
-    train(plan)
+    train(plan, machine)
 
 
 if __name__ == "__main__":
