@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from aquila2_runtime import InvalidPromptError, InvalidRequestError
+from aquila2_runtime.openai_tools import runtime_choice, runtime_tools
 from aquila2_runtime.shown import shown
 from langchain_aquila2._formats import format_of
-from langchain_aquila2._tools import openai_tools, runtime_choice, runtime_tools
+from langchain_aquila2._tools import openai_tools
 
 KEYWORDS: Final = frozenset(
     {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict"}

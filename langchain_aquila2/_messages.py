@@ -96,25 +96,6 @@ def to_runtime_messages(messages: Sequence[BaseMessage]) -> list[Message]:
     return turns
 
 
-def with_instruction(messages: Sequence[Message], instruction: str) -> list[Message]:
-    """Put a line about the answer's form behind the user's last message, after a blank line.
-
-    That message stays where it is while tools are called, so the prompt begins alike in every
-    step. Without one, the line follows the system text.
-    """
-    told = list(messages)
-    if not instruction:
-        return told
-    for role in ("user", "system"):
-        for place in reversed(range(len(told))):
-            message = told[place]
-            if message.role == role:
-                content = f"{message.content}\n\n{instruction}" if message.content else instruction
-                told[place] = dataclasses.replace(message, content=content)
-                return told
-    return [Message("system", instruction), *told]
-
-
 def _turn(message: BaseMessage, role: str, read: _Read, names: Mapping[str | None, str]) -> Message:
     name, text = message.name, read.text
     if role == "system":

@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from aquila2_runtime import RuntimeLease, SamplingParams, __version__
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.openai_words import runtime_words, with_whole_ids
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
 from langchain_aquila2._calls import check_flag, merged_stops, named_model
 from langchain_aquila2._leasing import LOAD_FIELDS, lease_for, refuse_another
-from langchain_aquila2._openai_words import runtime_words, with_whole_ids
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:

@@ -15,12 +15,14 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import model_validator
 
+from aquila2_runtime.instructions import with_instruction
+from aquila2_runtime.openai_tools import runtime_tools
 from aquila2_runtime.request_options import RequestOptions
 from langchain_aquila2._batches import Batches
 from langchain_aquila2._binding import Binding
 from langchain_aquila2._calls import check_flag, spelled_out
 from langchain_aquila2._demand import KEYWORDS, demand_of
-from langchain_aquila2._messages import to_runtime_messages, with_instruction
+from langchain_aquila2._messages import to_runtime_messages
 from langchain_aquila2._profile import profile_of
 from langchain_aquila2._results import Chunks, chat_result, joined_output
 from langchain_aquila2._settings import (
@@ -29,7 +31,7 @@ from langchain_aquila2._settings import (
     Aquila2Settings,
     Request,
 )
-from langchain_aquila2._tools import openai_tools, runtime_tools
+from langchain_aquila2._tools import openai_tools
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:

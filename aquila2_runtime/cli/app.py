@@ -13,6 +13,7 @@ from aquila2_runtime.cli.convert import convert
 from aquila2_runtime.cli.doctor import doctor
 from aquila2_runtime.cli.download import download
 from aquila2_runtime.cli.generate import generate
+from aquila2_runtime.cli.serve import serve
 from aquila2_runtime.version import __version__
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command()(generate)
 app.command()(download)
 app.command()(convert)
 app.command()(doctor)
+app.command()(serve)
 app.command()(bench)
 
 

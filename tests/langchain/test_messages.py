@@ -17,8 +17,9 @@ from langchain_core.messages import (
 
 from aquila2_runtime import Message, ToolCall
 from aquila2_runtime import errors as ours
+from aquila2_runtime.instructions import with_instruction
 from langchain_aquila2 import ChatAquila2
-from langchain_aquila2._messages import MAX_DEPTH, to_runtime_messages, with_instruction
+from langchain_aquila2._messages import MAX_DEPTH, to_runtime_messages
 
 
 def nested(depth: int, inner: object = "x") -> Any:

@@ -1,0 +1,188 @@
+"""What requests may hold, as OpenAI's API spells it. Values are checked further down.
+
+Every field is listed: what is not here is refused by name, not passed over. Fields of OpenAI's
+that have no effect on a local model are listed as such; those that would have one are refused.
+Reference: https://platform.openai.com/docs/api-reference (chat, completions).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_MESSAGES = 10_000
+MAX_PROMPTS = 128
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class StreamOptions(_Body):
+    """What a stream says beside the answer.
+
+    Attributes:
+        include_usage: Whether a last piece carries the token counts.
+        include_obfuscation: Of no effect.
+    """
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Sampled(_Body):
+    """What chat and completions have in common.
+
+    Attributes:
+        model: The served name, or that of a loaded adapter.
+        max_tokens: Most new tokens; as many as fit by default.
+        temperature: See ``SamplingParams``, as for all that have its names.
+        stream_options: Only with ``stream``.
+        top_k: Not OpenAI's, as the seven after it.
+        user: Of no effect, as the five after it.
+    """
+
+    model: str
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    seed: int | None = None
+
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    min_tokens: int | None = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    cache_salt: str | None = None
+
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, str] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
+
+
+class Function(_Body):
+    """A tool's function, or the call of one.
+
+    Attributes:
+        name: Its name.
+        description: What it does.
+        parameters: JSON schema of its arguments.
+        strict: Whether a schema that cannot be enforced in full is refused.
+    """
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(_Body):
+    """A tool. Only functions are there: nothing is run on the server."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class Called(_Body):
+    """The function that an assistant called, with its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class Call(_Body):
+    """A call in an assistant's message."""
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: Called
+    index: int | None = None
+
+
+class ChatMessage(_Body):
+    """A message, whole: what clients copy from an answer is accepted where it says nothing.
+
+    Attributes:
+        role: "developer" is "system".
+        content: Text, or parts of text.
+        name: Who speaks.
+        tool_calls: An assistant's calls.
+        tool_call_id: Which call a tool's result answers.
+        refusal: Nothing, as the three after it.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[Call] | None = None
+    tool_call_id: str | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+
+
+class ChatBody(Sampled):
+    """``POST /v1/chat/completions``.
+
+    Attributes:
+        messages: The conversation.
+        max_completion_tokens: The newer name of ``max_tokens``.
+        logprobs: Whether each token's log-probability is told.
+        top_logprobs: Of how many of the likeliest too.
+        tools: What may be called.
+        tool_choice: "auto", "none", "required" or a function.
+        parallel_tool_calls: Whether an answer may hold several calls.
+        response_format: The form of the answer.
+        fit: Not OpenAI's: how to shorten a conversation that is too long.
+        reasoning_effort: Nothing: these models answer at once. So with ``modalities``.
+    """
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[FunctionTool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    fit: str | None = None
+    reasoning_effort: Literal["none"] | None = None
+    modalities: list[Literal["text"]] | None = None
+
+
+Ids = list[int]
+
+
+class CompletionBody(Sampled):
+    """``POST /v1/completions``.
+
+    Attributes:
+        prompt: A text, several, the ids of one, or of several.
+        logprobs: How many of the likeliest tokens are told at each place.
+        echo: Not there, as the two after it.
+    """
+
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[int], Field(min_length=1)]
+        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
+    )
+    logprobs: int | None = None
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+    suffix: None = None

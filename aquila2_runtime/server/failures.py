@@ -1,0 +1,129 @@
+"""Errors as HTTP answers in OpenAI's form. It raises none."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from aquila2_runtime.errors import (
+    Aquila2Error,
+    ContextOverflowError,
+    EngineBusyError,
+    EngineClosedError,
+    EngineDeadError,
+    GenerationError,
+    InvalidRequestError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    OutOfMemoryError,
+    RequestTimeoutError,
+)
+from aquila2_runtime.keywords import nearest
+
+_LOG: Final = logging.getLogger("aquila2_runtime.server")
+# The first that fits counts.
+_STATUS: Final[tuple[tuple[type[Aquila2Error], int], ...]] = (
+    (InvalidRequestError, 400),
+    (ModelNotFoundError, 404),
+    (EngineBusyError, 429),
+    (RequestTimeoutError, 504),
+    (OutOfMemoryError, 503),
+    (EngineClosedError, 503),
+    (EngineDeadError, 503),
+    (MissingDependencyError, 501),
+    (GenerationError, 500),
+    (Aquila2Error, 500),
+)
+_CODES: Final[dict[type[Aquila2Error], str]] = {
+    ContextOverflowError: "context_length_exceeded",
+    ModelNotFoundError: "model_not_found",
+}
+_BY_STATUS: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_RETRY_SECONDS: Final = "1"
+
+
+def body(message: str, status: int, param: str | None = None, code: str | None = None) -> Any:
+    """The body of a failure."""
+    kind = _BY_STATUS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def failed(
+    message: str, status: int, param: str | None = None, code: str | None = None
+) -> JSONResponse:
+    """A whole answer that tells of a failure."""
+    headers = {"Retry-After": _RETRY_SECONDS} if status in (429, 503) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body(message, status, param, code), status, headers)
+
+
+def status_of(error: Aquila2Error) -> int:
+    """The status that fits an error."""
+    return next(status for kind, status in _STATUS if isinstance(error, kind))
+
+
+def body_of(error: Exception) -> Any:
+    """The body for an error, also one that nobody raised on purpose, which tells nothing of it."""
+    if isinstance(error, Aquila2Error):
+        code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), None)
+        return body(str(error), status_of(error), error.parameter, code)
+    _LOG.error("A request failed.", exc_info=error)
+    return body("The server failed on this request; its log says how.", 500)
+
+
+async def on_ours(request: Request, error: Exception) -> JSONResponse:
+    """Answer an error that was raised on purpose."""
+    assert isinstance(error, Aquila2Error)
+    status = status_of(error)
+    if status >= 500:
+        _LOG.error("%s %s: %s", request.method, request.url.path, error)
+    found = body_of(error)["error"]
+    return failed(found["message"], status, found["param"], found["code"])
+
+
+async def on_shape(request: Request, error: Exception) -> JSONResponse:
+    """Answer a body that is not of the form it must have; it is the first fault that is told."""
+    assert isinstance(error, RequestValidationError)
+    return failed(*_first(error))
+
+
+async def on_http(request: Request, error: Exception) -> JSONResponse:
+    """Answer a path or a method that is not there."""
+    assert isinstance(error, HTTPException)
+    told = f"{request.method} {request.url.path[:200]!r}: {error.detail}"
+    return failed(told, error.status_code)
+
+
+async def on_any(request: Request, error: Exception) -> JSONResponse:
+    """Answer what nobody raised on purpose."""
+    return JSONResponse(body_of(error), 500)
+
+
+def _first(error: RequestValidationError) -> tuple[str, int, str | None]:
+    fault = next(iter(error.errors()))
+    kind, place = fault["type"], [str(part) for part in fault["loc"] if part != "body"]
+    if kind == "json_invalid":
+        return f"The body is no JSON: {fault.get('ctx', {}).get('error', '')}.", 400, None
+    where = ".".join(place)
+    if kind == "extra_forbidden":
+        return f"There is no parameter {where[:200]!r}.{_guess(place)}", 400, where[:200]
+    return f"{where or 'The body'}: {fault['msg']}.", 400, where or None
+
+
+def _guess(place: list[str]) -> str:
+    from aquila2_runtime.server.bodies import ChatBody
+
+    near = nearest(place[-1], ChatBody.model_fields) if len(place) == 1 else None
+    return f" Did you mean {near!r}?" if near else ""
