@@ -166,15 +166,22 @@ class Decoder:
 
     def _take_layer(self, layer: torch.nn.Module) -> _Layer:
         attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-        copy = self._nf4_copy
         return _Layer(
             input_norm=_norm_weight(layer, "input_layernorm.weight"),
-            qkv=take_linear(attention, "q_proj", "k_proj", "v_proj", nf4_copy=copy),
-            output=take_linear(attention, "o_proj", nf4_copy=copy),
+            qkv=self._take(attention, "q_proj", "k_proj", "v_proj"),
+            output=self._take(attention, "o_proj"),
             post_norm=_norm_weight(layer, "post_attention_layernorm.weight"),
-            gate_up=take_linear(mlp, "gate_proj", "up_proj", nf4_copy=copy),
-            down=take_linear(mlp, "down_proj", nf4_copy=copy),
+            gate_up=self._take(mlp, "gate_proj", "up_proj"),
+            down=self._take(mlp, "down_proj"),
         )
+
+    def _take(self, parent: torch.nn.Module, *names: str) -> Projection:
+        taken = take_linear(parent, *names, nf4_copy=self._nf4_copy)
+        if self.device.type == "cuda":
+            # At once: the next projection would be put where its parts were, where it is seldom as
+            # large, and what is left beside it could not be given back afterwards.
+            torch.cuda.empty_cache()
+        return taken
 
 
 def rotary_table(

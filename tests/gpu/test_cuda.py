@@ -159,14 +159,21 @@ def test_a_checkpoint_loads_on_a_gpu_in_every_form(
         assert [len(output.token_ids) for output in outputs] == [4] * 6
 
 
-@pytest.mark.parametrize("quantization", [None, "nf4"])
-def test_what_fusing_freed_is_given_back(tmp_path: Path, quantization: str | None) -> None:
-    """A gibibyte of weights: what torch keeps beside what is in use would be lost to the cache."""
+@pytest.mark.parametrize(("quantization", "layers", "most"), [(None, 4, 0.03), ("nf4", 8, 0.07)])
+def test_what_fusing_freed_is_given_back(
+    tmp_path: Path, quantization: str | None, layers: int, most: float
+) -> None:
+    """What torch keeps beside what is in use would be lost to the cache.
+
+    Parts that do not fill the allocator's pieces evenly: without being given back one by one they
+    would leave 6 % beside weights in 16 bits, and 11 % beside packed ones.
+    """
     if quantization is not None:
         pytest.importorskip("bitsandbytes")
     path = make_checkpoint(
-        tmp_path, layout="safetensors", hidden_size=2048, intermediate_size=8192,
-        num_hidden_layers=8, num_attention_heads=16, num_key_value_heads=16, torch_dtype="bfloat16",
+        tmp_path, layout="safetensors", dtype=torch.bfloat16, hidden_size=4096,
+        intermediate_size=8192, num_hidden_layers=layers, num_attention_heads=32,
+        num_key_value_heads=8, torch_dtype="bfloat16",
     )  # fmt: skip
     config = read_config(path)
     options = LoadOptions(model=str(path), device="cuda:0", quantization=quantization)
@@ -181,7 +188,7 @@ def test_what_fusing_freed_is_given_back(tmp_path: Path, quantization: str | Non
     empty_device_cache()
     held = torch.cuda.memory_allocated()
     lost = torch.cuda.memory_reserved() - held - before
-    assert lost < 0.08 * held, (lost, held)
+    assert lost < most * held, (lost, held)
     assert decoder is not None
 
 
