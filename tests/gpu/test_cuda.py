@@ -134,6 +134,8 @@ def test_a_loaded_runtime_captures_steps_and_holds_what_it_says(
         assert {output.token_ids for output in together} == {right}
 
 
+# The demo's feed-forward has rows of 688 numbers, no whole blocks of 64: bitsandbytes unpacks them.
+@pytest.mark.filterwarnings("ignore:inner dimension .* is not aligned:UserWarning")
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("quantization", [None, "nf4", "int8"])
 def test_a_checkpoint_loads_on_a_gpu_in_every_form(
