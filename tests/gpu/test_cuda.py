@@ -66,6 +66,26 @@ def test_flash_attention_aligns_chunks_to_their_last_row(dtype: torch.dtype) -> 
     assert relative(flash_varlen(query, key, value, packed), right) < 1e-2
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_chunks_of_grouped_heads_do_not_make_all_scores_at_once(dtype: torch.dtype) -> None:
+    """The 34B's heads by torch's attention, behind earlier context: 3 GiB of scores in fp32."""
+    count, context = 2_048, 8_192
+    query = torch.randn(count, 48, 128, device="cuda").to(dtype)
+    key, value = (torch.randn(context, 8, 128, device="cuda").to(dtype) for _ in range(2))
+    blocks = torch.arange(context // 16, device="cuda")
+    packed = pack([PrefillSegment(0, count, context, blocks)], 16)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    mixed = sdpa_varlen(query, key, value, packed)
+    assert torch.cuda.max_memory_allocated() - before < 2**30
+    for row, head in ((0, 0), (1_000, 17), (2_047, 47)):
+        seen = context - count + row + 1
+        scores = key[:seen, head // 6].float() @ query[row, head].float() * 128**-0.5
+        right = scores.softmax(0) @ value[:seen, head // 6].float()
+        assert relative(mixed[row, head], right) < 1e-2
+
+
 @pytest.mark.parametrize("stored", ["bfloat16", "int8"])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(32, 32), (48, 8), (64, 8)])
 def test_decoding_at_the_released_sizes_equals_fp32(heads: int, kv_heads: int, stored: str) -> None:

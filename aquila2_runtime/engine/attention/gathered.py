@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import GATHERED_BYTES, PagedKVCache
 from aquila2_runtime.engine.attention.cascade import add_shared, weigh
 from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
+from aquila2_runtime.engine.attention.varlen import attend_chunk
 
 
 class GatheredAttention(Attention):
@@ -116,7 +116,4 @@ def _prefill(
     if before:
         last_seen = torch.arange(before, segment.context, device=query.device)
         mask = torch.arange(segment.context, device=query.device)[None, :] <= last_seen[:, None]
-    mixed = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=before == 0, enable_gqa=q.shape[1] != kv_heads
-    )
-    return mixed[0].transpose(0, 1).to(query.dtype)
+    return attend_chunk(q, k, v, mask)[0].transpose(0, 1).to(query.dtype)

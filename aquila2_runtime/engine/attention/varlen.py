@@ -84,12 +84,35 @@ def sdpa_varlen(
         if count < context:
             square = torch.ones(count, context, dtype=torch.bool, device=query.device)
             mask = square.tril(diagonal=context - count)
-        own = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1]
-        )
-        mixed[row : row + count] = own[0].transpose(0, 1)
+        mixed[row : row + count] = attend_chunk(q, k, v, mask)[0].transpose(0, 1)
         row, at = row + count, at + context
     return mixed
+
+
+def attend_chunk(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """One chunk by torch's scaled dot product attention.
+
+    Args:
+        query: ``[1, heads, rows, dim]``.
+        key: ``[1, kv_heads, tokens, dim]``.
+        value: The same.
+        mask: True where a row may look, ``[rows, tokens]``; None where there is a token for every
+            row, which sees it and those before it.
+
+    Returns:
+        ``[1, heads, rows, dim]``.
+    """
+    each = query.shape[1] // key.shape[1]
+    if each > 1 and query.device.type == "cuda":
+        # None of torch's kernels there takes grouped heads with a mask, or in fp32. What it does
+        # instead makes all scores at once: of a 34B's chunk at 16,384 tokens 6 GiB, several times.
+        key, value = (states.repeat_interleave(each, dim=1) for states in (key, value))
+        each = 1
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=each > 1
+    )
 
 
 def flash_varlen(
