@@ -19,6 +19,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Without a GPU, Triton's kernels run in its interpreter; it must know before it is imported.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# Triton 3.9 warns at the first kernel where this is not said, which is an error here: none would be
+# launched on a GPU, and the reference attention tested in their place.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 if TYPE_CHECKING:
     from aquila2_runtime import Aquila2Runtime
