@@ -115,7 +115,8 @@ def _norm_kernel(
     tl.store(normed + first + places, result.to(normed.dtype.element_ty), mask=inside)
 
 
-@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+# Of a number of rows Triton would build a kernel each for 1, for multiples of 16 and for others.
+@triton.jit(do_not_specialize=["rows"])  # type: ignore[untyped-decorator, unused-ignore]
 def _rotate_kernel(
     qkv: tl.tensor,
     cos: tl.tensor,

@@ -105,3 +105,28 @@ def test_every_kernel_compiles_for_a_gpu(capability: int, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) >= 11
+
+
+VARYING = """
+from aquila2_runtime.engine import fused_pointwise
+from aquila2_runtime.engine.attention import paged_decode
+
+for kernel, varying in (
+    (paged_decode._attend_kernel, "table_stride"), (fused_pointwise._rotate_kernel, "rows")
+):
+    assert [param.name for param in kernel.params if param.do_not_specialize] == [varying]
+"""
+
+
+def test_numbers_that_vary_from_step_to_step_build_no_kernels_of_their_own() -> None:
+    """A build takes a second or two, in which no request gets on."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", VARYING],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

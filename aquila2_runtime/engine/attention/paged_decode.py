@@ -119,7 +119,8 @@ def paged_decode(
     return mixed
 
 
-@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+# Of a table's width Triton would build a kernel each for 1, for multiples of 16 and for others.
+@triton.jit(do_not_specialize=["table_stride"])  # type: ignore[untyped-decorator, unused-ignore]
 def _attend_kernel(  # noqa: PLR0915 - one launch is one function
     query: tl.tensor,
     keys: tl.tensor,
