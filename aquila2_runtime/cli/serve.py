@@ -34,7 +34,7 @@ ApiKey = Annotated[
     typer.Option(
         envvar="AQUILA2_API_KEY",
         show_envvar=True,
-        help="What 'Authorization: Bearer' must carry. Others see it here: better set the variable.",
+        help="What 'Authorization: Bearer' must carry. Better set the variable: others see this.",
         rich_help_panel=_SERVING,
     ),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -85,8 +85,7 @@ def body_of(error: Exception) -> Any:
 
 async def on_ours(request: Request, error: Exception) -> JSONResponse:
     """Answer an error that was raised on purpose."""
-    assert isinstance(error, Aquila2Error)
-    status = status_of(error)
+    status = status_of(cast(Aquila2Error, error))
     if status >= 500:
         _LOG.error("%s %s: %s", request.method, request.url.path, error)
     found = body_of(error)["error"]
@@ -95,15 +94,14 @@ async def on_ours(request: Request, error: Exception) -> JSONResponse:
 
 async def on_shape(request: Request, error: Exception) -> JSONResponse:
     """Answer a body that is not of the form it must have; it is the first fault that is told."""
-    assert isinstance(error, RequestValidationError)
-    return failed(*_first(error))
+    return failed(*_first(cast(RequestValidationError, error)))
 
 
 async def on_http(request: Request, error: Exception) -> JSONResponse:
     """Answer a path or a method that is not there."""
-    assert isinstance(error, HTTPException)
-    told = f"{request.method} {request.url.path[:200]!r}: {error.detail}"
-    return failed(told, error.status_code)
+    found = cast(HTTPException, error)
+    told = f"{request.method} {request.url.path[:200]!r}: {found.detail}"
+    return failed(told, found.status_code)
 
 
 async def on_any(request: Request, error: Exception) -> JSONResponse:
