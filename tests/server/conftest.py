@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import openai
 import pytest
+import uvicorn
 
-openai = pytest.importorskip("openai", reason="the server is asked by OpenAI's client")
-uvicorn = pytest.importorskip("uvicorn", reason="the server needs aquila2[serve]")
-
-from aquila2_runtime import Aquila2Runtime  # noqa: E402
-from aquila2_runtime.server import ServerSettings, create_app  # noqa: E402
+from aquila2_runtime import Aquila2Runtime
+from aquila2_runtime.server import ServerSettings, create_app
 
 KEY = "a-key-of-tests"
 DOCUMENT = "The office of Oak Ltd is in Graz. Its director is Vera Noll."
@@ -68,21 +67,21 @@ class Raw:
         return self("POST", "/v1/chat/completions", body | {"max_tokens": 4} | fields)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def port(demo_runtime: Aquila2Runtime) -> Iterator[int]:
     """The demo checkpoint, served to this machine without a key."""
     with serving(demo_runtime, ServerSettings(served_name="aquila2-demo")) as found:
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(port: int) -> Iterator[Any]:
     """OpenAI's client of it."""
     with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none") as made:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def raw(port: int) -> Raw:
     """The same by plain HTTP."""
     return Raw(port)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import openai
 import pytest
 
 from aquila2_runtime import Aquila2Runtime, InvalidRequestError
 from aquila2_runtime.server import ServerSettings
-from tests.server.conftest import KEY, Raw, openai, serving
+from tests.server.conftest import KEY, Raw, serving
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 

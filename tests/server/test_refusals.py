@@ -6,11 +6,12 @@ import json
 import random
 from typing import Any
 
+import openai
 import pytest
 
 from aquila2_runtime import Aquila2Runtime, errors
 from aquila2_runtime.server import ServerSettings, failures
-from tests.server.conftest import Raw, openai, serving
+from tests.server.conftest import Raw, serving
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 HELLO = [{"role": "user", "content": "Hello!"}]
