@@ -233,16 +233,22 @@ class Answer:
         )
 
 
-def read_stream(handle: RequestHandle, answer: Answer) -> Generator[Delta]:
+def read_stream(handle: RequestHandle, answer: Answer, use: object = None) -> Generator[Delta]:
     """Yield an answer's deltas; closing the generator aborts the request, also before it is read.
+
+    Args:
+        handle: The request.
+        answer: Reads it.
+        use: What keeps the model loaded, held as long as the generator has something to read: its
+            reader may hold nothing else.
 
     Raises:
         RequestTimeoutError: The time limit passed before the first token.
     """
-    return at_its_start(_read(handle, answer))
+    return at_its_start(_read(handle, answer, use))
 
 
-def _read(handle: RequestHandle, answer: Answer) -> Generator[Delta | None]:
+def _read(handle: RequestHandle, answer: Answer, _use: object) -> Generator[Delta | None]:
     try:
         yield None
         while not answer.done:

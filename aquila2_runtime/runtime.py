@@ -306,7 +306,9 @@ class Aquila2Runtime(Loaded):
         return Batch(self._model().engine, self.tokenizer, submissions, self._info.model)
 
     def _stream(self, submission: Submission) -> Generator[Delta]:
-        return read_stream(*submit_one(self._model().engine, self.tokenizer, submission))
+        handle, answer = submit_one(self._model().engine, self.tokenizer, submission)
+        # An awaited stream holds this runtime in its own frame; this one is left to its reader.
+        return read_stream(handle, answer, self._use)
 
     def _astream(self, submission: Submission) -> AsyncGenerator[Delta]:
         return aread_stream(*submit_one(self._model().engine, self.tokenizer, submission))

@@ -381,6 +381,27 @@ def test_weights_are_loaded_once_and_freed_with_the_last_user(own_demo: dict[str
     assert wait_until(lambda: not engine.healthy)
 
 
+@pytest.mark.parametrize("form", ["stream_chat", "astream_chat"])
+def test_a_stream_keeps_the_weights_that_it_reads_from(own_demo: dict[str, str], form: str) -> None:
+    """A function may load, ask, and return the stream: nobody else holds the runtime then."""
+
+    async def read(stream: Any) -> int:
+        return sum([len(delta.token_ids) async for delta in stream])
+
+    runtime = Aquila2Runtime.load(**own_demo)
+    engine = runtime._model().engine
+    stream: Any = getattr(runtime, form)(ask(0), SHORT)
+    del runtime
+    gc.collect()
+    if form == "astream_chat":
+        assert asyncio.run(read(stream)) == 8
+    else:
+        assert sum(len(delta.token_ids) for delta in stream) == 8
+    # Read to its end it holds nothing, though somebody may still hold it.
+    gc.collect()
+    assert wait_until(lambda: not engine.healthy)
+
+
 def test_a_load_waits_for_weights_that_nobody_uses_any_more(
     own_demo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
