@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aquila2_runtime.errors import (
-    Aquila2Error,
     EngineBusyError,
     InvalidPromptError,
     InvalidSamplingParamsError,
@@ -132,8 +131,9 @@ class Batch:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(count, MAX_IN_FLIGHT)):
                     group.create_task(self._work(queue))
-        except* Aquila2Error as failures:
-            # One failure is the caller's; the group has cancelled the others.
+        except* Exception as failures:
+            # One failure is the caller's, the caller's own ``progress`` among what can fail; the
+            # group has cancelled the others.
             raise _first(failures) from None
         return self._outputs()
 
@@ -231,10 +231,8 @@ def _output(model: str, submission: Submission, answers: Sequence[Answer]) -> Re
     )
 
 
-def _first(failures: BaseExceptionGroup[Aquila2Error]) -> Aquila2Error:
+def _first(failures: BaseExceptionGroup[Exception]) -> BaseException:
     error: BaseException = failures
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if not isinstance(error, Aquila2Error):
-        raise error
     return error

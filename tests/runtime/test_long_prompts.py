@@ -86,6 +86,11 @@ def test_a_failing_function_fails_its_own_call_alone(demo_runtime: Aquila2Runtim
 
     with pytest.raises(ZeroDivisionError):
         demo_runtime.chat(_long(30), SHORT, progress=broken)
+    # Awaited ones that are computed beside others too: as itself, in no group.
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(demo_runtime.achat(_long(31), SHORT.replace(n=2), progress=broken))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(demo_runtime.achat_batch([ask(0), _long(32)], SHORT, progress=broken))
     assert wait_until(lambda: idle(demo_runtime))
     assert len(demo_runtime.chat(ask(0), SHORT).token_ids) == 2
     with pytest.raises(InvalidRequestError, match="progress"):
