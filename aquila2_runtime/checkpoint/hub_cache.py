@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -63,10 +63,15 @@ def remember(folder: Path, revision: str, commit: str) -> None:
     target = folder / "refs" / revision
     with contextlib.suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(commit)
-        os.replace(name, target)
+        # With the rights that a new file gets: others may share the cache, and tempfile's own are
+        # for its owner alone.
+        written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        try:
+            with written.open("x", encoding="utf-8") as file:
+                file.write(commit)
+            os.replace(written, target)
+        finally:
+            written.unlink(missing_ok=True)
 
 
 def absent(folder: Path, commit: str, files: Sequence[RemoteFile]) -> list[RemoteFile]:

@@ -220,6 +220,19 @@ def test_a_new_cache_directory_is_private(hub: Hub, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no such rights")
+def test_whoever_may_read_the_files_may_read_which_commit_they_are_of(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """A cache on a disk that several people share: offline, the branch's name is all they have."""
+    hub.add("someone/model", files_of(tmp_path))
+    found = fetch(tmp_path)
+    config = (found.path / "config.json").resolve()
+    (branch,) = (config.parent.parent / "refs").iterdir()
+    assert branch.read_text() == found.revision
+    assert stat.S_IMODE(branch.stat().st_mode) == stat.S_IMODE(config.stat().st_mode)
+
+
 def test_progress_counts_bytes_up_to_all_of_them(
     hub: Hub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
