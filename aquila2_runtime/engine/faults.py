@@ -21,7 +21,10 @@ _MEMORY_PHRASES = ("out of memory", "can't allocate memory", "not enough memory"
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether the device is lost, so that no later step can succeed."""
+    """Whether the device is lost, so that no later step can succeed, or the thread is to end."""
+    if not isinstance(error, Exception):
+        # A panic in Rust is none either, and is of what it was asked, as any other error is.
+        return type(error).__module__ != "pyo3_runtime"
     text = str(error).lower()
     if not isinstance(error, RuntimeError) or is_memory(error):
         return False
@@ -44,12 +47,12 @@ def is_lost(device: torch.device) -> bool:
 
 def remedy_of(death: BaseException) -> str:
     """What helps once an engine has failed for good."""
-    if is_fatal(death):
+    if isinstance(death, Exception) and is_fatal(death):
         return "The device is lost to this process: start the program again."
     return "Close the runtime and load the checkpoint again."
 
 
-def failure_of(error: Exception, item: Scheduled) -> Aquila2Error:
+def failure_of(error: BaseException, item: Scheduled) -> Aquila2Error:
     """Turn an exception of one request's step into the error its reader gets.
 
     Args:

@@ -26,6 +26,7 @@ from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Fini
 from aquila2_runtime.engine.counters import Counters
 from aquila2_runtime.engine.handle import Mailbox, RequestHandle
 from aquila2_runtime.engine.request import Request, Status
+from aquila2_runtime.engine.scheduler import Scheduled
 from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
 from aquila2_runtime.errors import (
     EngineBusyError,
@@ -37,7 +38,7 @@ from aquila2_runtime.outputs import FinishReason
 
 if TYPE_CHECKING:
     from aquila2_runtime.engine.runner import Chosen, Runner
-    from aquila2_runtime.engine.scheduler import Scheduled, Scheduler
+    from aquila2_runtime.engine.scheduler import Scheduler
 
 _log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class TorchEngine(Engine):
         try:
             while self._listen(scheduler):
                 self._step(runner, scheduler)
-        except Exception as error:
+        except BaseException as error:  # whatever ends the thread, its readers are told what it was
             _log.exception("engine %s failed for good", self.name)
             self._death = error.with_traceback(None)  # whose frames would keep the weights alive
         finally:
@@ -209,7 +210,7 @@ class TorchEngine(Engine):
             return []
         try:
             return runner.run(scheduled)
-        except Exception as error:
+        except BaseException as error:
             if faults.is_fatal(error):
                 raise
             if len(scheduled) == 1:
@@ -231,11 +232,13 @@ class TorchEngine(Engine):
             if choice.failure is not None:
                 self._fail(scheduler, request, GenerationError(choice.failure))
                 continue
-            if request.sample_row is not None:
-                request.sample_row.append(choice.token_id)
-            if request.num_generated == 0 and request.spec.params.prompt_logprobs is not None:
-                request.mailbox.put_prompt_logprobs(request.prompt_logprobs)
-            finished = request.accept(choice.token_id, choice.logprob)
+            try:
+                finished = _take(request, choice)
+            except BaseException as error:  # a constraint's, of this request alone
+                if faults.is_fatal(error):
+                    raise
+                self._fail(scheduler, request, faults.failure_of(error, _newest(request)))
+                continue
             if finished is not None:
                 self._retire(scheduler, request)
                 request.mailbox.finish(finished)
@@ -299,3 +302,17 @@ class TorchEngine(Engine):
                 "its thread does not exist in this forked one.",
                 hint='Load the checkpoint here, or start the process with "spawn".',
             )
+
+
+def _take(request: Request, choice: Chosen) -> Finished | None:
+    """Make a chosen id part of a request's answer; say whether that ends with it."""
+    if request.sample_row is not None:
+        request.sample_row.append(choice.token_id)
+    if request.num_generated == 0 and request.spec.params.prompt_logprobs is not None:
+        request.mailbox.put_prompt_logprobs(request.prompt_logprobs)
+    return request.accept(choice.token_id, choice.logprob)
+
+
+def _newest(request: Request) -> Scheduled:
+    """The one token that a request was at."""
+    return Scheduled(request, request.num_computed, 1)

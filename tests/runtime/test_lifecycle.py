@@ -38,10 +38,18 @@ from aquila2_runtime import (
 from aquila2_runtime.building import ModelBuild
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.engine.runner import Runner
+from aquila2_runtime.grammar import Choice
+from aquila2_runtime.grammar.matching import GrammarState
 from tests.runtime.support import ask, idle, wait_until
 
 LONG = SamplingParams(temperature=0, max_tokens=1_500, ignore_eos=True)
 SHORT = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+
+
+class PanicException(BaseException):
+    """What a panic in a Rust library is in Python: no ``Exception``."""
+
+    __module__ = "pyo3_runtime"
 
 
 @pytest.fixture(scope="module")
@@ -153,13 +161,14 @@ def test_leaving_an_awaited_answer_stops_its_work(runtime: Aquila2Runtime, how: 
         (ValueError("broken kernel"), GenerationError),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), OutOfMemoryError),
         (MemoryError(), OutOfMemoryError),
+        (PanicException("called `Option::unwrap()` on a `None` value"), GenerationError),
     ],
 )
 def test_a_failing_request_fails_alone(
     runtime: Aquila2Runtime,
     monkeypatch: pytest.MonkeyPatch,
     after: int,
-    raised: Exception,
+    raised: BaseException,
     expected: type[Exception],
 ) -> None:
     """C2, C3, C4: its reader gets the error, its neighbours their answers, the engine goes on."""
@@ -186,6 +195,26 @@ def test_a_failing_request_fails_alone(
         runtime.chat(ask(5), SHORT)
     with pytest.raises(expected):
         runtime.chat_batch([ask(0), ask(5)], SHORT)
+    assert runtime.healthy
+    assert wait_until(lambda: idle(runtime))
+
+
+@pytest.mark.parametrize("where", ["advance", "ended"])
+@pytest.mark.parametrize("raised", [ValueError("broken grammar"), PanicException("overflow")])
+def test_a_constraint_that_fails_behind_a_step_fails_its_own_request(
+    runtime: Aquila2Runtime, monkeypatch: pytest.MonkeyPatch, where: str, raised: BaseException
+) -> None:
+    """C2, C3: what makes an id part of an answer is run for one request, as the step is for all."""
+
+    def fail(*_: Any) -> Any:
+        raise raised
+
+    solo = runtime.chat(ask(0), SHORT).text
+    monkeypatch.setattr(GrammarState, where, property(fail) if where == "ended" else fail)
+    stream = runtime.stream_chat(ask(0), SHORT)
+    with pytest.raises(GenerationError, match=str(raised)):
+        runtime.chat(ask(1), SamplingParams(temperature=0, constraint=Choice(("yes", "no"))))
+    assert "".join(delta.text for delta in stream) == solo
     assert runtime.healthy
     assert wait_until(lambda: idle(runtime))
 
@@ -266,6 +295,23 @@ def test_a_broken_engine_tells_every_waiter(
         runtime.chat(ask(0))
     with Aquila2Runtime.load(**own_demo) as fresh:
         assert len(fresh.chat(ask(0), SHORT).token_ids) == 8
+    runtime.close()
+
+
+def test_an_engine_whose_thread_is_ended_says_what_ended_it(
+    own_demo: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C3: no ``Exception`` either, and no runtime that somebody closed."""
+    runtime = Aquila2Runtime.load(**own_demo)
+
+    def leave(self: Runner, scheduled: Any) -> Any:
+        raise SystemExit("stop")
+
+    monkeypatch.setattr(Runner, "run", leave)
+    with pytest.raises(EngineDeadError, match="failed: stop") as caught:
+        runtime.chat(ask(0), SHORT)
+    assert caught.value.hint == "Close the runtime and load the checkpoint again."
+    assert wait_until(lambda: not runtime.healthy)
     runtime.close()
 
 
