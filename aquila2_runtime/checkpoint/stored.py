@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 _AT_A_POSITION: Final = hasattr(os, "preadv")
+# Bytes asked for at once: macOS refuses 2 GiB and more, which the embedding of a 34B model has in
+# fp32.
+_MOST_AT_ONCE: Final = 1 << 30
 
 
 class StoredFile:
@@ -58,7 +61,7 @@ class StoredFile:
         done = 0
         while done < len(room):
             try:
-                count = self._read(room[done:], start + done)
+                count = self._read(room[done : done + _MOST_AT_ONCE], start + done)
             except OSError as error:
                 self._fail(f"cannot be read ({error.strerror or type(error).__name__})")
             if not count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -14,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aquila2_runtime.checkpoint import int8_packing, nf4_packing, sources
+from aquila2_runtime.checkpoint import stored as stored_module
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.headers import read_safetensors_header
-from aquila2_runtime.checkpoint.stored import StoredFile, StoredTensor
+from aquila2_runtime.checkpoint.stored import StoredFile, StoredTensor, read_tensors
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.errors import WeightsError
 from tests.fixtures_checkpoint import make_checkpoint, make_config, make_tensors, write_weights
@@ -73,6 +75,26 @@ def test_a_file_that_became_shorter_is_an_error_that_names_it(tmp_path: Path) ->
     with pytest.raises(WeightsError, match=r"model\.safetensors became shorter") as caught:
         stored.read(torch.empty(4_000))
     assert caught.value.parameter == file.name
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="files are read otherwise here")
+def test_no_system_is_asked_for_more_than_it_gives_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS refuses 2 GiB, which is 2,000 bytes here."""
+    weight = torch.randn(1_000)
+    save_file({"weight": weight}, tmp_path / "model.safetensors")
+    real = os.preadv
+
+    def preadv(handle: int, buffers: list[memoryview], start: int) -> int:
+        if sum(map(len, buffers)) > 2_000:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(handle, buffers, start)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(stored_module, "_MOST_AT_ONCE", stored_module._MOST_AT_ONCE >> 20)
+    (_, found), *_ = read_tensors(tmp_path / "model.safetensors")
+    assert torch.equal(found, weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
