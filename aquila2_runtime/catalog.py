@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 _OWNER: Final = "baai/"
+_LONG: Final = 16_384  # tokens of context of the models that were made longer by linear scaling
 # Re-packed copies carry the released name and one of these endings; they keep its template.
 _REPACKED: Final = re.compile(r"(-int4)?-(awq|gptq|gguf|bnb-4bit|4bit|8bit|int8)$", re.IGNORECASE)
 
@@ -21,7 +22,7 @@ class Released:
         huggingface: Repository id on Hugging Face; None for the embedded demo.
         modelscope: Repository id on ModelScope; None where none is known.
         template: Chat template it was trained with (FlagAI's map); None for base models.
-        context_length: Tokens of context, for documentation only: the files decide.
+        context_length: Tokens of context, for documentation and warnings only: the files decide.
         summary: What it is, in a few words.
     """
 
@@ -89,8 +90,19 @@ def template_of(name: str) -> str | None:
     Returns:
         The template's name, or None when the table does not say.
     """
-    entry = find_released(name) or find_released(_REPACKED.sub("", name.rpartition("/")[2]))
+    entry = _called(name)
     return None if entry is None else entry.template
+
+
+def scales_positions(name: str) -> bool:
+    """Whether a model's positions are scaled, as the 16K models' are; names as for a template."""
+    entry = _called(name)
+    return entry is not None and entry.context_length == _LONG
+
+
+def _called(name: str) -> Released | None:
+    """The released model that a name is of, though it be a re-packed copy's."""
+    return find_released(name) or find_released(_REPACKED.sub("", name.rpartition("/")[2]))
 
 
 def suggest(name: str) -> tuple[str, ...]:

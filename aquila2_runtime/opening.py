@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING
 
+from aquila2_runtime.catalog import scales_positions
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.resolve import resolve
 from aquila2_runtime.errors import InvalidLoadOptionError, TokenizerError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.registry import LoadedModel
+
+_log = logging.getLogger(__name__)
 
 
 def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo]:
@@ -42,6 +46,7 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
         progress=options.progress,
     )
     config = read_config(resolved.path)
+    _warn_of_lost_scaling(config, resolved)
     options = with_stored_form(options, config)
     max_model_len = _max_model_len(options, config)
     tokenizer = Aquila2Tokenizer.load(
@@ -71,6 +76,20 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
     # Every use of a model shares its tokenizer, and with it what was compiled over its vocabulary.
     prompts = dataclasses.replace(prompts, tokenizer=model.tokenizer)
     return use, prompts, _info(options, resolved, prompts, model)
+
+
+def _warn_of_lost_scaling(config: ModelConfig, resolved: ResolvedCheckpoint) -> None:
+    """Say in the log when a 16K model's positions are not scaled.
+
+    The first config.json of AquilaChat2-7B-16K left that out, and older copies still do. Nothing
+    else tells: the file describes a model with a shorter context, and the answers are noise.
+    """
+    if config.rope_factor == 1.0 and scales_positions(resolved.name):
+        _log.warning(
+            "%s was trained with scaled positions, but config.json has no rope_scaling, as in an "
+            "old copy: expect noise. Fetch the released config.json again.",
+            resolved.name,
+        )
 
 
 def _max_model_len(options: LoadOptions, config: ModelConfig) -> int:

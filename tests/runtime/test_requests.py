@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +329,24 @@ def test_a_checkpoint_without_a_template_completes_and_says_why_it_cannot_chat(
             runtime.chat(ask(0))
     with pytest.raises(TemplateError, match="aquila-v2"):
         Aquila2Runtime.load(own_demo["model"], template="aquila-v3")
+
+
+@pytest.mark.parametrize("scaling", [None, {"type": "linear", "factor": 4.0}])
+def test_an_old_copy_of_a_16k_model_that_lost_its_scaling_is_warned_of(
+    demo_path: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    scaling: dict[str, Any] | None,
+) -> None:
+    """The first config.json of AquilaChat2-7B-16K had none: it loads, and answers noise."""
+    copy = shutil.copytree(demo_path, tmp_path / "AquilaChat2-7B-16K")
+    config = json.loads((copy / "config.json").read_text("utf-8"))
+    (copy / "config.json").write_text(json.dumps(config | {"rope_scaling": scaling}), "utf-8")
+    with Aquila2Runtime.load(str(copy), device="cpu", max_model_len=256) as runtime:
+        assert runtime.info.template == "aquila"
+    warned = [record.getMessage() for record in caplog.records if "rope_scaling" in record.msg]
+    assert len(warned) == (scaling is None)
+    assert all("AquilaChat2-7B-16K" in line and "config.json again" in line for line in warned)
 
 
 @pytest.mark.parametrize("template", ["aquila", "aquila-chat", "aquila-legacy", "aquila-v1"])
