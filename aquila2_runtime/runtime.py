@@ -250,8 +250,18 @@ class Aquila2Runtime(Loaded):
     def count_tokens(
         self, text_or_messages: str | Sequence[Message], *, tools: Sequence[Tool] | None = None
     ) -> int:
-        """Count a text's tokens, or those of a conversation as ``render`` returns it."""
+        """Count a text's tokens, or those of a conversation as ``render`` returns it.
+
+        Raises:
+            InvalidPromptError: It is neither, or there are tools, which only conversations show.
+        """
         if isinstance(text_or_messages, str):
+            if tools:
+                raise InvalidPromptError(
+                    "Only conversations have tools; a text is counted as it is.",
+                    parameter="tools",
+                    hint='For one question: [Message("user", "...")].',
+                )
             return len(self.tokenizer.encode_ordinary(text_or_messages))
         return len(self.render(text_or_messages, tools=tools))
 

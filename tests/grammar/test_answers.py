@@ -186,6 +186,11 @@ def test_tools_are_counted_and_rendered_as_the_model_sees_them(
     assert list(out.prompt_token_ids) == ids
     assert demo_runtime.count_tokens(ASK, tools=[WEATHER]) == len(ids)
     assert demo_runtime.count_tokens(ASK) < len(ids)
+    # A text shows none; left out of the count, they would be missed in the prompt.
+    with pytest.raises(InvalidPromptError, match="conversations") as caught:
+        demo_runtime.count_tokens("What is the weather?", tools=[WEATHER])
+    assert caught.value.parameter == "tools"
+    assert demo_runtime.count_tokens("Hello", tools=[]) == demo_runtime.count_tokens("Hello")
 
 
 def test_streamed_calls_come_in_pieces_beside_content(demo_runtime: Aquila2Runtime) -> None:
