@@ -158,10 +158,15 @@ class Submission:
         companions = announced()
         if companions is not None:
             companions.add(params.n - 1)
+        # Of n answers the first describes the prompt. Each that did would read all of it again, for
+        # of a cached prefix there are no logits.
+        others = params
+        if params.n > 1 and params.prompt_logprobs is not None:
+            others = params.replace(prompt_logprobs=None)
         return [
             EngineRequest(
                 prompt_token_ids=self.prompt.token_ids,
-                params=params,
+                params=others if index else params,
                 max_tokens=self.max_tokens,
                 seed=seed + index,
                 stop_ids=self.stop_ids,

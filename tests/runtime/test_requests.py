@@ -280,6 +280,23 @@ def test_logprobs_are_those_of_a_prompt_with_the_same_ids(demo_runtime: Aquila2R
         assert len(made.top) == 3
 
 
+def test_of_several_answers_one_describes_the_prompt(demo_runtime: Aquila2Runtime) -> None:
+    """The others take its keys and values over, as they do where nobody asks for logprobs."""
+    prompt = [number % 3_000 + 50 for number in range(0, 3_400, 17)]
+    one = SamplingParams(temperature=1.0, seed=5, max_tokens=6, ignore_eos=True, prompt_logprobs=1)
+    before = demo_runtime.stats()
+    out = demo_runtime.complete(prompt_token_ids=prompt, params=one.replace(n=4))
+    after = demo_runtime.stats()
+    assert after.cached_tokens - before.cached_tokens >= 3 * (len(prompt) - 16)
+    assert after.tokens_computed - before.tokens_computed < 2 * len(prompt)
+    alone = demo_runtime.complete(prompt_token_ids=prompt, params=one.replace(seed=7))
+    assert out.choices[2].token_ids == alone.token_ids
+    assert out.prompt_logprobs is not None and alone.prompt_logprobs is not None
+    assert len(out.prompt_logprobs) == len(prompt)
+    pairs = zip(out.prompt_logprobs[1:], alone.prompt_logprobs[1:], strict=True)
+    assert all(a and b and a.token_id == b.token_id for a, b in pairs)
+
+
 def test_the_second_question_does_not_read_the_document_again(own_demo: dict[str, str]) -> None:
     """cached_tokens is true: the steps' tokens are counted on the device."""
     document = "The harbour has a lighthouse and two small piers. " * 30
