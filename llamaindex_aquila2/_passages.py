@@ -13,8 +13,10 @@ from aquila2_runtime import InvalidRequestError
 from aquila2_runtime.shown import shown
 
 # A sentence with what ends it: a full stop is followed by a space, a Chinese one by anything.
+# Whatever is read is not looked at again: a page may hold a line of ten thousand dots.
 _SENTENCE: Final = re.compile(
-    r".+?(?:[。！？；]+[”’」』）]*|[.!?]+[\"')\]]*(?=\s)|\n+|\Z)\s*", re.DOTALL
+    r"""(?s:.)(?:[^。！？；.!?\n]++|[.!?]++["')\]]*+(?!\s))*+"""
+    r"""(?:[。！？；]++[”’」』）]*+|[.!?]++["')\]]*+|\n++|\Z)\s*+"""
 )
 _CHARACTERS: Final = 64  # of a token at most; a longer text has more tokens than asked for
 

@@ -10,6 +10,7 @@ from llama_index.core import Document
 
 from aquila2_runtime import InvalidRequestError
 from llamaindex_aquila2._bm25 import BM25, terms
+from llamaindex_aquila2._passages import _SENTENCE as SENTENCE
 from llamaindex_aquila2._passages import Page, Source, cut, place_of, read_pages
 
 CITIES = {
@@ -106,13 +107,23 @@ class TestJPassages:
         text = "王芳住在上海。她的电话是五八二一三。It costs 3.5 euros. Really!"
         found = [one.text for one in cut([Page(None, text)], len, 22)]
         assert found == ["王芳住在上海。她的电话是五八二一三。", "It costs 3.5 euros. ", "Really!"]
+        text = '“好。”他说……"Go on." ... he said: "Why?!" No. (See a.b.) End'
+        ends = [found.group() for found in SENTENCE.finditer(text)]
+        assert ends == [
+            "“好。”", '他说……"Go on." ', "... ", 'he said: "Why?!" ', "No. ", "(See a.b.) ", "End",
+        ]  # fmt: skip
 
-    def test_a_long_text_without_sentences_is_cut_in_time(self) -> None:
-        """A hang guard: counting all that is left for every piece would take minutes."""
+    @pytest.mark.parametrize("text", ["x" * 300_000, "." * 300_000 + "x", ".'" * 150_000 + "x"])
+    def test_a_long_text_without_sentences_is_cut_in_time(self, text: str) -> None:
+        """A hang guard: counting all that is left for every piece would take minutes.
+
+        So would looking for the space behind a line of dots at each of them, with the
+        interpreter's lock held: event loops and the engine stand still as well.
+        """
         began = time.monotonic()
-        passages = cut([Page(None, "x" * 300_000)], lambda text: len(text) // 4, 50)
+        passages = cut([Page(None, text)], lambda text: len(text) // 4, 50)
         assert time.monotonic() - began < 20
-        assert "".join(one.text for one in passages) == "x" * 300_000
+        assert "".join(one.text for one in passages) == text
 
     def test_pages_are_called_by_their_label_or_number(self) -> None:
         pages = [Document(text="a", metadata={"page_label": "iv"}), "b"]
