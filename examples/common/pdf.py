@@ -15,7 +15,8 @@ MOST_PAGES = 2000
 # A line that is shorter than this share of the page's longest ends a paragraph.
 SHORT = 0.7
 STOPS = tuple("。！？.!?:：")
-SENTENCE = re.compile(r".+?(?:[。！？]+|[.!?]+\s+|$)", re.DOTALL)
+# A full stop is followed by a space. Each character is read once: a line may be all dots.
+SENTENCE = re.compile(r"(?s:.)(?:[^。！？.!?]++|[.!?]++(?!\s))*+(?:[。！？]++|[.!?]++\s++|\Z)")
 
 
 def read_pdf(file: str | Path | bytes) -> list[str]:

@@ -180,6 +180,9 @@ def test_a_passage_ends_with_a_sentence_where_a_paragraph_is_too_long(
     assert [len(one.text) for one in found if one.source.endswith("4")] == [20, 20, 10]
     monkeypatch.setattr(pdf, "read_pdf", lambda file: ["", " \n"])
     assert pdf.pdf_passages(Path("a.pdf")) == []
+    # A hang guard: a line of dots that is tried at each of them would take hours.
+    monkeypatch.setattr(pdf, "read_pdf", lambda file: ["." * 300_000 + "1"])
+    assert sum(len(one.text) for one in pdf.pdf_passages(Path("a.pdf"))) == 300_001
 
 
 def test_the_pdf_files_are_what_their_script_makes(tmp_path: Path) -> None:
