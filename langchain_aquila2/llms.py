@@ -79,12 +79,7 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         if self.streaming and len(prompts) == 1:
-            chunks = []
-            for chunk in self._stream(prompts[0], stop, run_manager, **kwargs):
-                if run_manager is not None:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                chunks.append(chunk)
-            return _joined(chunks)
+            return _joined([*self._stream(prompts[0], stop, run_manager, **kwargs)])
         with translating():
             request = self._request(stop, kwargs)
             runtime = request.lease.runtime()
@@ -103,12 +98,8 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         if self.streaming and len(prompts) == 1:
-            chunks = []
-            async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs):
-                if run_manager is not None:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                chunks.append(chunk)
-            return _joined(chunks)
+            streamed = self._astream(prompts[0], stop, run_manager, **kwargs)
+            return _joined([chunk async for chunk in streamed])
         with translating():
             request = self._request(stop, kwargs)
             runtime = await request.lease.aruntime()
@@ -132,7 +123,11 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
             deltas = runtime.stream_complete(prompt, request.params, **request.options)
             with contextlib.closing(deltas):
                 for delta in deltas:
-                    yield _chunk(runtime, delta)
+                    chunk = _chunk(runtime, delta)
+                    # LangChain tells callbacks of a chat model's chunks, and leaves an LLM's to it.
+                    if run_manager is not None:
+                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
 
     async def _astream(
         self,
@@ -147,7 +142,10 @@ class Aquila2LLM(Aquila2Settings, BaseLLM):
             deltas = runtime.astream_complete(prompt, request.params, **request.options)
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
-                    yield _chunk(runtime, delta)
+                    chunk = _chunk(runtime, delta)
+                    if run_manager is not None:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return a text's ids, of the checkpoint's own tokenizer unless the caller gave one.

@@ -93,3 +93,24 @@ async def test_a_plain_model_streams_to_callbacks(spec: dict[str, Any], demo_run
         assert len(info["logprobs"]["content"]) == 8
     assert streamed.batch(["Once", "The sun"]) == plain.batch(["Once", "The sun"])
     assert isinstance(ChatAquila2(model="nowhere").streaming, type(None))
+
+
+async def test_a_stream_of_a_plain_model_is_told_to_callbacks_too(
+    spec: dict[str, Any], demo_runtime: Any
+) -> None:
+    """Only ``generate`` told them, so events had a start and an end and no text."""
+    plain = Aquila2LLM(**spec, temperature=0, max_tokens=8, ignore_eos=True)
+    for awaited in (False, True):
+        told = Told()
+        given: Any = {"callbacks": [told]}
+        pieces = (
+            [piece async for piece in plain.astream("Once", given)]
+            if awaited
+            else list(plain.stream("Once", given))
+        )
+        assert len(pieces) > 3
+        assert told.pieces == pieces
+    chain = RunnableLambda(str) | plain
+    events = [event async for event in chain.astream_events("Once", version="v2")]
+    written = [one["data"]["chunk"] for one in events if one["event"] == "on_llm_stream"]
+    assert [chunk.text for chunk in written] == pieces
