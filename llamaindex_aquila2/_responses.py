@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -66,8 +66,13 @@ def timed_out(response: ChatResponse) -> bool:
     )
 
 
-def whole(output: RequestOutput) -> Answer:
-    """Describe a whole answer."""
+def whole(output: RequestOutput, token_bytes: Callable[[int], bytes]) -> Answer:
+    """Describe a whole answer.
+
+    Args:
+        output: The runtime's.
+        token_bytes: An id's own bytes, which are half a character where its text shows U+FFFD.
+    """
     usage = _usage(output.usage)
     raw = _raw(
         output.model,
@@ -81,7 +86,7 @@ def whole(output: RequestOutput) -> Answer:
         delta=None,
         raw={**raw, "usage": dict(usage)},
         usage=usage,
-        logprobs=_logprobs(output.logprobs),
+        logprobs=_logprobs(output.logprobs, token_bytes),
         calls=call_blocks(output.tool_calls),
     )
 
@@ -91,10 +96,12 @@ class Stream:
 
     Args:
         model: The model's name.
+        token_bytes: An id's own bytes; see ``whole``.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, token_bytes: Callable[[int], bytes]) -> None:
         self._model = model
+        self._token_bytes = token_bytes
         self._pieces: list[str] = []
         self._calls = CallStream()
 
@@ -119,7 +126,7 @@ class Stream:
             delta=delta.content,
             raw=raw,
             usage=usage,
-            logprobs=_logprobs(delta.logprobs),
+            logprobs=_logprobs(delta.logprobs, self._token_bytes),
             calls=calls,
         )
 
@@ -153,18 +160,21 @@ def _usage(usage: Usage) -> dict[str, int]:
     }
 
 
-def _logprobs(entries: Sequence[TokenLogprob] | None) -> list[list[LogProb]] | None:
+def _logprobs(
+    entries: Sequence[TokenLogprob] | None, token_bytes: Callable[[int], bytes]
+) -> list[list[LogProb]] | None:
     """One list per token: the chosen one first, then the likeliest others."""
     if entries is None:
         return None
+
+    def entry(token_id: int, token: str, logprob: float) -> LogProb:
+        # Not of the text: half a character has none, and a control token's is only its name.
+        return LogProb(token=token, logprob=logprob, bytes=list(token_bytes(token_id)))
+
     return [
         [
-            _logprob(entry.token, entry.logprob),
-            *(_logprob(text, value) for id_, text, value in entry.top if id_ != entry.token_id),
+            entry(one.token_id, one.token, one.logprob),
+            *(entry(*likely) for likely in one.top if likely[0] != one.token_id),
         ]
-        for entry in entries
+        for one in entries
     ]
-
-
-def _logprob(token: str, logprob: float) -> LogProb:
-    return LogProb(token=token, logprob=logprob, bytes=list(token.encode("utf-8", "replace")))

@@ -87,7 +87,7 @@ class Aquila2(Structured):
             EngineError: It could not be finished.
         """
         runtime, call = self._ready(self._chat_call, messages, kwargs)
-        return whole(call.run(runtime)).chat()
+        return whole(call.run(runtime), runtime.tokenizer.token_bytes).chat()
 
     @chat_endpoint
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -99,7 +99,7 @@ class Aquila2(Structured):
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop; cancelling stops the work."""
         runtime, call = await self._aready(self._chat_call, messages, kwargs)
-        return whole(await call.arun(runtime)).chat()
+        return whole(await call.arun(runtime), runtime.tokenizer.token_bytes).chat()
 
     @chat_endpoint
     async def astream_chat(
@@ -125,7 +125,7 @@ class Aquila2(Structured):
             EngineError: It could not be finished.
         """
         runtime, call = self._ready(self._completion_call, prompt, formatted, kwargs)
-        return whole(call.run(runtime)).completion()
+        return whole(call.run(runtime), runtime.tokenizer.token_bytes).completion()
 
     @completion_endpoint
     def stream_complete(
@@ -141,7 +141,7 @@ class Aquila2(Structured):
     ) -> CompletionResponse:
         """Answer or continue a text without blocking the event loop."""
         runtime, call = await self._aready(self._completion_call, prompt, formatted, kwargs)
-        return whole(await call.arun(runtime)).completion()
+        return whole(await call.arun(runtime), runtime.tokenizer.token_bytes).completion()
 
     @completion_endpoint
     async def astream_complete(
@@ -219,7 +219,7 @@ def _stream(
     deltas = call.stream(runtime)
 
     def generate() -> Generator[Response]:
-        stream = Stream(runtime.info.model)
+        stream = Stream(runtime.info.model, runtime.tokenizer.token_bytes)
         with contextlib.closing(deltas):
             for delta in deltas:
                 yield shape(stream.add(delta))
@@ -230,7 +230,7 @@ def _stream(
 async def _astream(
     runtime: Aquila2Runtime, call: Call, shape: Callable[[Answer], Response]
 ) -> AsyncGenerator[Response]:
-    stream = Stream(runtime.info.model)
+    stream = Stream(runtime.info.model, runtime.tokenizer.token_bytes)
     async with contextlib.aclosing(call.astream(runtime)) as deltas:
         async for delta in deltas:
             yield shape(stream.add(delta))

@@ -9,7 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.callbacks.schema import EventPayload
 
-from aquila2_runtime import ContextOverflowError
+from aquila2_runtime import Choice, ContextOverflowError
 from tests.llamaindex.support import (
     ENDPOINTS,
     QUESTION,
@@ -63,3 +63,14 @@ class TestAEventsAndCounts:
         assert all(entry[0].logprob <= 0 for entry in response.logprobs)
         # Greedy: the chosen token is the likeliest, and the others follow it once each.
         assert all(len(entry) == 3 for entry in response.logprobs)
+
+    @pytest.mark.parametrize("endpoint", ENDPOINTS)
+    def test_bytes_of_logprobs_are_those_of_the_tokens_themselves(
+        self, make_llm: MakeLLM, endpoint: str
+    ) -> None:
+        """Half a character had those of U+FFFD, and the end those of its name."""
+        asked = {"constraint": Choice(("龘",)), "logprobs": 1}
+        responses = ask(make_llm(), endpoint, **asked)
+        entries = [one for response in responses for one in response.logprobs or ()]
+        assert len(entries) > 1
+        assert b"".join(bytes(entry[0].bytes) for entry in entries) == "龘".encode()
