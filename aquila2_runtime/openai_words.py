@@ -7,7 +7,9 @@ text, which is what JSON makes of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+_ID_DIGITS: Final = 20
 
 
 def runtime_words(sampling: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,10 +29,12 @@ def with_whole_ids(bias: Any) -> Any:
     """Return a ``logit_bias`` whose ids are numbers; what is none stays and is refused later."""
     if not isinstance(bias, Mapping):
         return bias
-    return {
-        int(key) if isinstance(key, str) and key.isascii() and key.isdigit() else key: value
-        for key, value in bias.items()
-    }
+    return {int(key) if _is_whole(key) else key: value for key, value in bias.items()}
+
+
+def _is_whole(key: Any) -> bool:
+    # int() raises for thousands of digits, and no vocabulary has so many ids.
+    return isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < _ID_DIGITS
 
 
 def _count(asked: Any, top: Any) -> Any:

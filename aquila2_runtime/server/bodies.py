@@ -3,20 +3,38 @@
 Every field is listed: what is not here is refused by name, not passed over. Fields of OpenAI's
 that have no effect on a local model are listed as such; those that would have one are refused.
 Reference: https://platform.openai.com/docs/api-reference (chat, completions).
+
+A body's first fault is told, and no other is looked for: a few megabytes of wrong entries would
+have pydantic describe a million faults, and the event loop wait for minutes.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from aquila2_runtime.tools import MAX_TOOLS
 
 MAX_MESSAGES = 10_000
 MAX_PROMPTS = 128
 
+T = TypeVar("T")
+Listed = Annotated[list[T], Field(fail_fast=True)]
+
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown(cls, given: Any) -> Any:
+        """Leave one unknown field to be refused by its name; only lists can stop at the first."""
+        if not isinstance(given, dict):
+            return given
+        known = cls.model_fields
+        others = set([name for name in given if name not in known][1:])
+        return {name: value for name, value in given.items() if name not in others}
 
 
 class StreamOptions(_Body):
@@ -50,17 +68,17 @@ class Sampled(_Body):
     n: int | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: str | list[str] | None = None
+    stop: str | Listed[str] | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, Any] | None = None
     seed: int | None = None
 
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
     min_tokens: int | None = None
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: Listed[int] | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     cache_salt: str | None = None
@@ -68,7 +86,7 @@ class Sampled(_Body):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
 
@@ -125,9 +143,9 @@ class ChatMessage(_Body):
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
+    content: str | Listed[dict[str, Any]] | None = None
     name: str | None = None
-    tool_calls: list[Call] | None = None
+    tool_calls: Listed[Call] | None = None
     tool_call_id: str | None = None
     refusal: None = None
     audio: None = None
@@ -151,20 +169,20 @@ class ChatBody(Sampled):
         reasoning_effort: Nothing: these models answer at once. So with ``modalities``.
     """
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[Listed[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tools: list[FunctionTool] | None = None
+    tools: Annotated[Listed[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     fit: str | None = None
     reasoning_effort: Literal["none"] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Listed[Literal["text"]] | None = None
 
 
-Ids = list[int]
+Ids = Listed[int]
 
 
 class CompletionBody(Sampled):
@@ -178,9 +196,9 @@ class CompletionBody(Sampled):
 
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[int], Field(min_length=1)]
-        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[Listed[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[Ids, Field(min_length=1)]
+        | Annotated[Listed[Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
     )
     logprobs: int | None = None
     echo: Literal[False] | None = None

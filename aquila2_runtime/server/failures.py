@@ -101,7 +101,9 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
     """Answer a path or a method that is not there."""
     found = cast(HTTPException, error)
     told = f"{request.method} {request.url.path[:200]!r}: {found.detail}"
-    return failed(told, found.status_code)
+    answer = failed(told, found.status_code)
+    answer.headers.update(found.headers or {})  # 405 says which methods there are
+    return answer
 
 
 async def on_any(request: Request, error: Exception) -> JSONResponse:
@@ -117,7 +119,7 @@ def _first(error: RequestValidationError) -> tuple[str, int, str | None]:
     where = ".".join(place)
     if kind == "extra_forbidden":
         return f"There is no parameter {where[:200]!r}.{_guess(place)}", 400, where[:200]
-    return f"{where or 'The body'}: {fault['msg']}.", 400, where or None
+    return f"{where[:200] or 'The body'}: {fault['msg']}.", 400, where[:200] or None
 
 
 def _guess(place: list[str]) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import ValidationError
 
 from aquila2_runtime import Aquila2Runtime, errors
-from aquila2_runtime.server import ServerSettings, failures
+from aquila2_runtime.server import ServerSettings, bodies, failures
 from tests.server.conftest import Raw, serving
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
@@ -34,6 +35,8 @@ def _message(**fields: Any) -> list[dict[str, Any]]:
         ({"max_tokens": 5000}, "max_tokens"),
         ({"logit_bias": {"99999": 1}}, "logit_bias"),
         ({"logit_bias": {"a": 1}}, "logit_bias key"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias key"),
+        ({"logit_bias": {"1": "a"}}, "logit_bias value"),
         ({"stop": ["a"] * 17}, "stop"),
         ({"seed": 2**70}, "seed"),
         ({"top_logprobs": 2}, "top_logprobs"),
@@ -130,7 +133,38 @@ def test_every_failure_has_openais_form(
     found, headers, said = raw(method, path, body)
     assert found == status, said
     assert headers["content-type"] == "application/json"
+    assert ("allow" in headers) == (status == 405)
     assert set(said["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": [1] * 2_000},
+        {"stop_token_ids": ["a"] * 2_000},
+        {"logit_bias": {str(number): "a" for number in range(2_000)}},
+        {"metadata": {str(number): 1 for number in range(2_000)}},
+        {f"k{number}": 1 for number in range(2_000)},
+        {"stream_options": {f"k{number}": 1 for number in range(2_000)}},
+        {"tools": [1] * 2_000},
+        {"tools": [{"type": "function", "function": {"name": "a"}}] * 2_000},
+        {"messages": [1] * 2_000},
+        {"messages": [{f"k{number}": 1 for number in range(2_000)}] * 2},
+        {"messages": _message(content=[1] * 2_000)},
+        {"messages": _message(tool_calls=[1] * 2_000)},
+        {"prompt": [0.5] * 2_000},
+        {"prompt": [["a"] * 2_000] * 100},
+    ],
+)
+def test_faults_without_number_are_not_told_one_by_one(fields: dict[str, Any]) -> None:
+    kind = bodies.CompletionBody if "prompt" in fields else bodies.ChatBody
+    asked = {"model": "m"} if "prompt" in fields else {"model": "m", "messages": HELLO}
+    try:
+        kind.model_validate(asked | fields)
+    except ValidationError as error:
+        assert error.error_count() < 5
+    else:
+        assert set(fields) <= {"logit_bias", "metadata"}  # the runtime counts the former itself
 
 
 def test_no_body_makes_the_server_fail(raw: Raw) -> None:
