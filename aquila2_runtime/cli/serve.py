@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SERVING: Final = "Serving"
 # Answers under way are finished within so many seconds when it is told to end.
 _GRACE: Final = 30
-# A connection that asks nothing is closed after so many seconds.
+# A connection that asks nothing, or does not end its headers, is closed after so many seconds.
 _IDLE: Final = 30
 # Connections at once; more are told 503. The engine has a queue of its own.
 _CONNECTIONS: Final = 1_024
@@ -169,6 +169,8 @@ def _run(runtime: Aquila2Runtime, settings: ServerSettings, listening: socket.so
 
     try:
         import uvicorn
+
+        from aquila2_runtime.server.connections import Connection
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             "The server needs uvicorn, which is not installed.",
@@ -185,7 +187,7 @@ def _run(runtime: Aquila2Runtime, settings: ServerSettings, listening: socket.so
                 note(f"{runtime.info.model} answers at {_url(listening)}/v1; Ctrl-C ends it.")
 
     config: dict[str, Any] = {
-        "http": "h11",
+        "http": Connection,
         "ws": "none",
         "lifespan": "off",
         "log_config": None,

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import openai
@@ -16,18 +16,25 @@ import uvicorn
 
 from aquila2_runtime import Aquila2Runtime
 from aquila2_runtime.server import ServerSettings, create_app
+from aquila2_runtime.server.connections import Connection
 
 KEY = "a-key-of-tests"
 DOCUMENT = "The office of Oak Ltd is in Graz. Its director is Vera Noll."
 
 
-@contextmanager
-def serving(runtime: Aquila2Runtime, settings: ServerSettings | None = None) -> Iterator[int]:
+def serving(
+    runtime: Aquila2Runtime, settings: ServerSettings | None = None
+) -> AbstractContextManager[int]:
     """Serve a runtime while it is open; gives the port."""
+    return running(create_app(runtime, settings))
+
+
+@contextmanager
+def running(app: Any, **options: Any) -> Iterator[int]:
+    """Run an application while it is open; gives the port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(
-            create_app(runtime, settings), log_config=None, lifespan="off", http="h11", ws="none"
-        )
+        asked = {"log_config": None, "lifespan": "off", "http": Connection, "ws": "none"}
+        config = uvicorn.Config(app, **asked | options)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
