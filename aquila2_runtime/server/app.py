@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from aquila2_runtime.runtime import Aquila2Runtime
     from aquila2_runtime.sampling import SamplingParams
 
+T = TypeVar("T")
 _NOBODY: Final = 499  # nobody reads it: the client has gone
 
 
@@ -99,12 +101,9 @@ class _Routes:
         writer = ChatAnswer(model=body.model, tokenizer=self._runtime.tokenizer)
         if body.stream:
             deltas = self._runtime.astream_chat(asked.messages, asked.params, **asked.options)
-            return await self._stream(deltas, writer, body)
+            return await _unless_gone(request, self._stream(deltas, writer, body))
         answering = self._runtime.achat(asked.messages, asked.params, **asked.options)
-        try:
-            return JSONResponse(writer.whole(await unless_gone(request.receive, answering)))
-        except ReaderGoneError:
-            return Response(status_code=_NOBODY)
+        return await _unless_gone(request, _whole(answering, writer.whole))
 
     async def complete(self, body: CompletionBody, request: Request) -> Response:
         """Continue a text, several, or ids."""
@@ -113,12 +112,9 @@ class _Routes:
         writer = TextAnswer(model=body.model, tokenizer=self._runtime.tokenizer)
         if body.stream:
             deltas = self._runtime.astream_complete(params=params, **_prompt(prompts[0]), **options)
-            return await self._stream(deltas, writer, body)
+            return await _unless_gone(request, self._stream(deltas, writer, body))
         answering = self._continued(prompts, params, options)
-        try:
-            return JSONResponse(writer.whole(await unless_gone(request.receive, answering)))
-        except ReaderGoneError:
-            return Response(status_code=_NOBODY)
+        return await _unless_gone(request, _whole(answering, writer.whole))
 
     async def _stream(
         self, deltas: Any, writer: ChatAnswer | TextAnswer, body: ChatBody | CompletionBody
@@ -177,3 +173,16 @@ class _Routes:
 
 def _prompt(prompt: str | list[int]) -> dict[str, Any]:
     return {"prompt": prompt} if isinstance(prompt, str) else {"prompt_token_ids": prompt}
+
+
+async def _whole(answering: Coroutine[Any, Any, T], write: Callable[[T], Any]) -> Response:
+    output = await answering
+    # In a thread: the log-probabilities of many answers take seconds to write.
+    return await asyncio.to_thread(lambda: JSONResponse(write(output)))
+
+
+async def _unless_gone(request: Request, answering: Coroutine[Any, Any, Response]) -> Response:
+    try:
+        return await unless_gone(request.receive, answering)
+    except ReaderGoneError:
+        return Response(status_code=_NOBODY)

@@ -78,17 +78,18 @@ def body_of(error: Exception) -> Any:
     """The body for an error, also one that nobody raised on purpose, which tells nothing of it."""
     if isinstance(error, Aquila2Error):
         code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), None)
-        return body(str(error), status_of(error), error.parameter, code)
+        status = status_of(error)
+        if status >= 500:
+            _LOG.error("A request failed: %s", error)
+        return body(str(error), status, error.parameter, code)
     _LOG.error("A request failed.", exc_info=error)
     return body("The server failed on this request; its log says how.", 500)
 
 
 async def on_ours(request: Request, error: Exception) -> JSONResponse:
     """Answer an error that was raised on purpose."""
-    status = status_of(cast(Aquila2Error, error))
-    if status >= 500:
-        _LOG.error("%s %s: %s", request.method, request.url.path, error)
     found = body_of(error)["error"]
+    status = status_of(cast(Aquila2Error, error))
     return failed(found["message"], status, found["param"], found["code"])
 
 

@@ -25,6 +25,8 @@ T = TypeVar("T")
 _DONE: Final = b"data: [DONE]\n\n"
 # A comment; readers pass over it. It tells proxies, too, that somebody is still there.
 _PING: Final = b": still working\n\n"
+# Not by the standard, but by the readers of lines that many clients use, these end a line.
+_LINE_ENDS: Final = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -100,7 +102,7 @@ class EventStream(Response):
     ) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
-        self._first, self._deltas, self._writer = first, deltas, writer
+        self._waiting, self._deltas, self._writer = first, deltas, writer
         self._ping_seconds, self._counted = ping_seconds, counted
 
     @classmethod
@@ -126,29 +128,37 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all of it, or until the client leaves."""
+        try:
+            with contextlib.suppress(ReaderGoneError):
+                await unless_gone(receive, self._send_all(send))
+        finally:
+            # Here, so that nothing is left running however early it ends.
+            self._waiting.cancel()
+            await asyncio.gather(self._waiting, return_exceptions=True)
+            await self._deltas.aclose()
+
+    async def _send_all(self, send: Send) -> None:
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        with contextlib.suppress(ReaderGoneError):
-            await unless_gone(receive, self._send_all(send))
-
-    async def _send_all(self, send: Send) -> None:
         async with contextlib.aclosing(self._events()) as events:
             async for event in events:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self) -> AsyncGenerator[bytes]:
+        # OpenAI's pieces have "usage" where counts are asked for, and only the last has any.
+        uncounted: dict[str, Any] = {"usage": None} if self._counted else {}
         opening = self._writer.opening()
         if opening is not None:
-            yield _event(opening)
+            yield _event(opening | uncounted)
         try:
             async with contextlib.aclosing(self._pinged()) as deltas:
                 async for delta in deltas:
                     if delta is None:
                         yield _PING
                         continue
-                    yield _event(self._writer.piece(delta))
+                    yield _event(self._writer.piece(delta) | uncounted)
                     if delta.usage is not None and self._counted:
                         yield _event(self._writer.counts(delta.usage))
         except Exception as error:
@@ -158,25 +168,19 @@ class EventStream(Response):
 
     async def _pinged(self) -> AsyncGenerator[Delta | None]:
         """The deltas, and None whenever none came for a while."""
-        waiting = self._first
-        try:
-            while True:
-                await asyncio.wait({waiting}, timeout=self._ping_seconds)
-                if not waiting.done():
-                    yield None
-                    continue
-                try:
-                    delta = waiting.result()
-                except StopAsyncIteration:
-                    return
-                yield delta
-                waiting = asyncio.ensure_future(anext(self._deltas))
-        finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-            await self._deltas.aclose()
+        while True:
+            await asyncio.wait({self._waiting}, timeout=self._ping_seconds)
+            if not self._waiting.done():
+                yield None
+                continue
+            try:
+                delta = self._waiting.result()
+            except StopAsyncIteration:
+                return
+            yield delta
+            self._waiting = asyncio.ensure_future(anext(self._deltas))
 
 
 def _event(content: dict[str, Any]) -> bytes:
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return f"data: {text}\n\n".encode()
+    return f"data: {text.translate(_LINE_ENDS)}\n\n".encode()

@@ -71,6 +71,7 @@ def test_a_stream_says_what_a_whole_answer_says(chat: Chat, fields: dict[str, An
     assert pieces[0].choices[0].delta.role == "assistant"
     told, last = [p.choices[0] for p in pieces if p.choices], pieces[-1]
     assert last.choices == []
+    assert all(p.usage is None and "usage" in p.model_fields_set for p in pieces[:-1])
     assert last.usage.to_dict() | {"prompt_tokens_details": None} == (
         whole.usage.to_dict() | {"prompt_tokens_details": None}
     )
