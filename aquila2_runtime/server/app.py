@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from aquila2_runtime.errors import Aquila2Error, ModelNotFoundError
 from aquila2_runtime.server import failures
@@ -54,6 +55,14 @@ def create_app(runtime: Aquila2Runtime, settings: ServerSettings | None = None) 
     app.add_exception_handler(Exception, failures.on_any)
     _Routes(runtime, chosen).add_to(app)
     app.add_middleware(Guard, settings=chosen)
+    if chosen.origins:
+        # Outside the guard: browsers ask whether they may without the key.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type"),
+        )
     return app
 
 

@@ -23,7 +23,7 @@ class ServerSettings:
         served_name: What requests call the model; None is the checkpoint's own name.
         hosts: Names that the Host header may have, so that a page of another site cannot reach a
             local server under a name of its own (DNS rebinding); None allows every name.
-        origins: Sites whose pages may ask, as ``https://example.org``; none by default.
+        origins: Sites whose pages may ask, as ``https://example.org``, by CORS; none by default.
         max_body_bytes: The largest body that is read.
         body_seconds: Seconds in which a body must have come.
         ping_seconds: After so long without a token a stream says that it is still there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import time
 from collections.abc import Iterator
@@ -91,6 +92,30 @@ def test_pages_of_other_sites_may_not_ask(guarded: Raw) -> None:
         assert status == expected
         if expected == 403:
             assert "access-control-allow-origin" not in headers
+
+
+def test_browsers_are_told_which_pages_may_ask(guarded: Raw, raw: Raw) -> None:
+    asks = {
+        "Access_Control_Request_Method": "POST",
+        "Access_Control_Request_Headers": "authorization",
+    }
+    own, other = "https://example.org", "https://evil.example"
+    path = "/v1/chat/completions"
+    connection = http.client.HTTPConnection("127.0.0.1", guarded.port, timeout=60)
+    named = {name.replace("_", "-"): value for name, value in asks.items()}
+    for origin, status in ((own, 200), (other, 400)):
+        connection.request("OPTIONS", path, headers=named | {"Origin": origin})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
+        assert answer.getheader("Access-Control-Allow-Origin") == (own if origin == own else None)
+    connection.close()
+    # An answer, and a refusal, can be read by the page.
+    for key, status in ((f"Bearer {KEY}", 200), ("Bearer wrong", 401)):
+        found, headers, _ = guarded("GET", "/v1/models", None, Authorization=key, Origin=own)
+        assert (found, headers["access-control-allow-origin"]) == (status, own)
+    # Where no site is named there is no CORS at all.
+    assert raw("OPTIONS", path, None, Origin=own, **asks)[0] == 403
 
 
 def test_a_body_that_is_too_large_is_not_read(guarded: Raw) -> None:
