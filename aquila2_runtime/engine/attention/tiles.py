@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from aquila2_runtime.engine.attention.tile_products import attend_by_products, outrun_fused
+from aquila2_runtime.engine.row_slices import has_amx
 
 # Rows of a tile. In fp32 what the kernel takes at once when it is given few; in bfloat16 twice as
 # many, for one tile costs no more.
@@ -132,6 +133,10 @@ def joins(heads: int, kv_heads: int, dim: int, threads: int) -> bool:
         threads: What torch computes with now; the kernel's ways depend on it.
     """
     del threads
+    if not has_amx():
+        # There the kernel packs keys or not by how much there is to multiply, so that what holds
+        # at some places of a text does not at others.
+        return False
     tiles = Tiles(torch.bfloat16, products=False)
     size, most = tiles.size, tiles.size * _JOINED
     # Behind tokens of more than one of the kernel's blocks of 512, and at the beginning.
