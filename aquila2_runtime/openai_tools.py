@@ -14,7 +14,7 @@ from aquila2_runtime.shown import shown
 from aquila2_runtime.tools import Tool
 
 # Words of other providers for the runtime's three.
-_CHOICES: Final[dict[object, str]] = {
+CHOICES: Final[dict[object, str]] = {
     "auto": "auto",
     "any": "any",
     "required": "any",
@@ -65,8 +65,8 @@ def runtime_choice(choice: object, names: Sequence[str]) -> str | None:
         said = choice.get("type") if named is None else named
     if isinstance(said, str) and said in names:
         return said
-    if isinstance(said, (str, bool)) and said in _CHOICES:
-        return _CHOICES[said]
+    if isinstance(said, (str, bool)) and said in CHOICES:
+        return CHOICES[said]
     raise InvalidPromptError(
         f"tool_choice={shown(choice)} is not valid; it must be 'auto', 'any', 'required', True, "
         f"'none' or a tool's name ({', '.join(names):.200}).",

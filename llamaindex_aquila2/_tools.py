@@ -12,17 +12,9 @@ from typing import Any, Final, NoReturn
 from llama_index.core.tools import BaseTool, ToolMetadata
 
 from aquila2_runtime import InvalidPromptError, InvalidRequestError, Tool
+from aquila2_runtime.openai_tools import CHOICES
 from aquila2_runtime.shown import shown
 
-# Words of other providers for the runtime's three.
-_CHOICES: Final[dict[object, str]] = {
-    "auto": "auto",
-    "any": "any",
-    "required": "any",
-    True: "any",
-    "none": "none",
-    False: "none",
-}
 _SAY_NOTHING: Final = frozenset({"type", "title", "description"})
 
 
@@ -82,7 +74,7 @@ def runtime_choice(choice: object) -> str | None:
         return None
     if isinstance(said, (str, bool)):
         # Any other word is a tool's name, which the runtime looks for among the tools.
-        found = _CHOICES.get(said, said)
+        found = CHOICES.get(said, said)
         if isinstance(found, str):
             return found
     raise InvalidPromptError(
