@@ -79,7 +79,7 @@ EARLY = {
     "condensing": 2,
 }
 MIXED = {
-    "reading": 66,
+    "reading": 70,
     "brief": 4,
     "refining": 1,
     "citing": 8,
