@@ -99,7 +99,7 @@ async def test_a_stream_of_a_plain_model_is_told_to_callbacks_too(
     spec: dict[str, Any], demo_runtime: Any
 ) -> None:
     """Only ``generate`` told them, so events had a start and an end and no text."""
-    plain = Aquila2LLM(**spec, temperature=0, max_tokens=8, ignore_eos=True)
+    plain = Aquila2LLM(**spec, temperature=0, max_tokens=24, ignore_eos=True)
     for awaited in (False, True):
         told = Told()
         given: Any = {"callbacks": [told]}
