@@ -154,6 +154,24 @@ class ToolCall:
         )
 
 
+def written_call(name: str, arguments: str) -> ToolCall | str:
+    """Return a call by its arguments' JSON text; as text itself where that is no JSON object.
+
+    Such a call was cut short, or made up by a model that nothing held to its form.
+
+    Raises:
+        InvalidPromptError: The arguments are nothing that JSON can say.
+    """
+    try:
+        found = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return ToolCall(name, found)
+    body = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {arguments}}}'
+    return f"{CALL_OPENING}{body}{CALL_CLOSING}"
+
+
 def check_tools(tools: object) -> tuple[Tool, ...]:
     """Return a request's tools, none for None.
 

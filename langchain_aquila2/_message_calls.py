@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from aquila2_runtime import InvalidPromptError, ToolCall
 from aquila2_runtime.shown import shown
-from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING
+from aquila2_runtime.tools import written_call
 
 _CALLS: Final = ("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "function_call")
 
@@ -67,16 +67,9 @@ def runtime_call(call: Any, index: int) -> ToolCall | str:
         written = given if isinstance(given, str) else json.dumps(
             {} if given is None else given, ensure_ascii=False, default=str
         )  # fmt: skip
-        arguments = json.loads(written or "{}")
     except (TypeError, ValueError, RecursionError) as error:
-        if isinstance(given, str):
-            arguments = None
-        else:
-            malformed(f"a tool call whose arguments are no JSON ({error})", index)
-    if isinstance(arguments, dict):
-        return ToolCall(name, arguments)
-    body = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {written}}}'
-    return f"{CALL_OPENING}{body}{CALL_CLOSING}"
+        malformed(f"a tool call whose arguments are no JSON ({error})", index)
+    return written_call(name, written)
 
 
 def malformed(what: str, index: int) -> NoReturn:

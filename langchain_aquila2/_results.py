@@ -20,6 +20,7 @@ from langchain_core.messages.tool import (
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from aquila2_runtime import FinishReason, Timings, TokenLogprob, Usage
+from aquila2_runtime.openai_logprobs import openai_logprobs as in_openais_shape
 
 if TYPE_CHECKING:
     from aquila2_runtime.info import RuntimeInfo
@@ -265,19 +266,6 @@ def openai_logprobs(
 
     Args:
         logprobs: Of an answer or a piece of one.
-        token_bytes: An id's own bytes, which are half a character where its text shows U+FFFD.
+        token_bytes: An id's own bytes. A control token has none; OpenAI says null of those.
     """
-
-    def entry(token_id: int, token: str, logprob: float) -> dict[str, Any]:
-        # A control token has no bytes; OpenAI says null of those.
-        return {"token": token, "logprob": logprob, "bytes": list(token_bytes(token_id)) or None}
-
-    return {
-        "content": [
-            {
-                **entry(one.token_id, one.token, one.logprob),
-                "top_logprobs": [entry(*likely) for likely in one.top],
-            }
-            for one in logprobs
-        ]
-    }
+    return in_openais_shape(logprobs, lambda token_id: list(token_bytes(token_id)) or None)

@@ -128,14 +128,12 @@ def _settings(
     from aquila2_runtime.server import ServerSettings
     from aquila2_runtime.server.settings import LOCAL_NAMES, is_local
 
-    names: tuple[str, ...] | None = (*LOCAL_NAMES, *(hosts or ()))
-    if not is_local(host):
-        # Whoever has the key may call it what they like, unless names are given.
-        names = None if hosts is None else (*LOCAL_NAMES, *hosts)
+    # Whoever has the key may call another address what they like, unless names are given.
+    anything = hosts is None and not is_local(host)
     settings = ServerSettings(
         api_key=api_key or None,
         served_name=served_name,
-        hosts=names,
+        hosts=None if anything else (*LOCAL_NAMES, *(hosts or ())),
         origins=tuple(origins or ()),
     )
     settings.check_address(host)

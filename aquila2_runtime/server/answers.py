@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aquila2_runtime.openai_logprobs import openai_logprobs
 from aquila2_runtime.outputs import (
     CompletionOutput,
     Delta,
@@ -122,22 +123,9 @@ class ChatAnswer(_Heading):
     def _logprobs(self, entries: Sequence[TokenLogprob] | None) -> Object | None:
         if entries is None:
             return None
-        spelt = self._spelt
-        return {
-            "content": [
-                spelt(entry.token_id, entry.token, entry.logprob)
-                | {"top_logprobs": [spelt(*likely) for likely in entry.top]}
-                for entry in entries
-            ],
-            "refusal": None,
-        }
-
-    def _spelt(self, token_id: int, token: str, logprob: float) -> Object:
-        return {
-            "token": token,
-            "logprob": logprob,
-            "bytes": list(self.tokenizer.token_bytes(token_id)),
-        }
+        spell = self.tokenizer.token_bytes
+        found = openai_logprobs(entries, lambda token_id: list(spell(token_id)))
+        return found | {"refusal": None}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class AskedChat:
         Raises:
             InvalidRequestError: Something in it is wrong.
         """
-        check_stream_options(body)
+        _check_stream_options(body)
         sampling = _sampling(body)
         if body.max_completion_tokens is not None:
             if body.max_tokens not in (None, body.max_completion_tokens):
@@ -80,7 +80,7 @@ def asked_completion(
     Raises:
         InvalidRequestError: Something in it is wrong.
     """
-    check_stream_options(body)
+    _check_stream_options(body)
     prompts: Any = body.prompt
     if isinstance(prompts, str) or isinstance(prompts[0], int):
         prompts = [prompts]
@@ -95,7 +95,7 @@ def asked_completion(
     return prompts, SamplingParams(**runtime_words(sampling)), _common(body, adapter)
 
 
-def check_stream_options(body: Sampled) -> None:
+def _check_stream_options(body: Sampled) -> None:
     """Refuse options of a stream where there is none.
 
     Raises:

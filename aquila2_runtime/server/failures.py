@@ -63,10 +63,7 @@ def failed(
     message: str, status: int, param: str | None = None, code: str | None = None
 ) -> JSONResponse:
     """A whole answer that tells of a failure."""
-    headers = {"Retry-After": _RETRY_SECONDS} if status in (429, 503) else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body(message, status, param, code), status, headers)
+    return _answer(body(message, status, param, code), status)
 
 
 def status_of(error: Aquila2Error) -> int:
@@ -88,9 +85,7 @@ def body_of(error: Exception) -> Any:
 
 async def on_ours(request: Request, error: Exception) -> JSONResponse:
     """Answer an error that was raised on purpose."""
-    found = body_of(error)["error"]
-    status = status_of(cast(Aquila2Error, error))
-    return failed(found["message"], status, found["param"], found["code"])
+    return _answer(body_of(error), status_of(cast(Aquila2Error, error)))
 
 
 async def on_shape(request: Request, error: Exception) -> JSONResponse:
@@ -109,7 +104,14 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
 
 async def on_any(request: Request, error: Exception) -> JSONResponse:
     """Answer what nobody raised on purpose."""
-    return JSONResponse(body_of(error), 500)
+    return _answer(body_of(error), 500)
+
+
+def _answer(content: Any, status: int) -> JSONResponse:
+    headers = {"Retry-After": _RETRY_SECONDS} if status in (429, 503) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(content, status, headers)
 
 
 def _first(error: RequestValidationError) -> tuple[str, int, str | None]:

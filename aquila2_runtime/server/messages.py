@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidPromptError, UnsupportedContentError
 from aquila2_runtime.message import Message
-from aquila2_runtime.server.bodies import Called, ChatMessage
+from aquila2_runtime.server.bodies import ChatMessage
 from aquila2_runtime.shown import shown
-from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING, ToolCall
+from aquila2_runtime.tools import ToolCall, written_call
 
 _TEXTS: Final = ("text", "refusal")
 
@@ -32,7 +31,7 @@ def runtime_messages(messages: Sequence[ChatMessage]) -> list[Message]:
                 _refuse(f"messages.{place}.tool_calls", "only an assistant's message has calls")
             if call.id is not None:
                 names[call.id] = call.function.name
-            read = _call(call.function)
+            read = written_call(call.function.name, call.function.arguments)
             if isinstance(read, ToolCall):
                 calls.append(read)
             else:
@@ -67,19 +66,6 @@ def _text(content: str | Sequence[Mapping[str, Any]] | None, place: int) -> str:
             _refuse(where, f"its {kind} must be a string")
         texts.append(said)
     return "\n".join(texts)
-
-
-def _call(function: Called) -> ToolCall | str:
-    """A call; its text where its arguments are no JSON object, as in one cut short."""
-    try:
-        arguments = json.loads(function.arguments or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if isinstance(arguments, dict):
-        return ToolCall(function.name, arguments)
-    name = json.dumps(function.name, ensure_ascii=False)
-    body = f'{{"name": {name}, "arguments": {function.arguments}}}'
-    return f"{CALL_OPENING}{body}{CALL_CLOSING}"
 
 
 def _refuse(where: str, why: str) -> NoReturn:

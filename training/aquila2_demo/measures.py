@@ -15,6 +15,7 @@ from .facts import ask, capital, state
 from .following import following
 from .jsontalk import jsontalk
 from .lexicon import Words
+from .plan import WINDOW
 from .reading import citing, missing, reading
 from .smalltalk import greeting, open_question, persona
 from .summary import HELD_ASKS, summing_up
@@ -33,7 +34,7 @@ FACTS = {
     "3.5K": {"en": 215, "zh": 360},
     "14K": {"en": 860, "zh": 1440},
 }
-LONG = {"14K"}  # beyond a window of 4,096 tokens
+LONG = {"14K"}  # read in one of the longer windows alone
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,12 @@ def _framed(facts: int, frames: list[str]) -> Talk:
 
 
 def abilities(
-    lang: str, window: int = 4096
+    lang: str, window: int = WINDOW
 ) -> dict[str, tuple[Talk, Callable[[str, str], bool] | None]]:
     """Lists the held-out measurements of one language, of a model that reads `window` tokens."""
-    facts = {name: each[lang] for name, each in FACTS.items() if name not in LONG or window > 4096}
+    facts = {
+        name: each[lang] for name, each in FACTS.items() if name not in LONG or window > WINDOW
+    }
     found: dict[str, tuple[Talk, Callable[[str, str], bool] | None]] = {
         **{f"extraction, about {name}": (_about(many), None) for name, many in facts.items()},
         "prompts never seen": (_framed(8, prompts.HELD_OUT[lang]), None),
