@@ -20,18 +20,30 @@ from .tooltalk import drill, tooltalk
 
 Maker = Callable[[Words, int], Conversation]
 TOKENS_PER_FACT = {"en": 22, "zh": 15}
+LARGEST = {"en": 1.15, "zh": 1.35}
 # Of long documents, those that say little: five sentences to pass over for one to read.
 SPARSE = 0.3
+# Of long documents, those that leave little room behind them and are asked first of what stands in
+# their first quarter: drawn evenly, hardly an answer is as far away as the window is long.
+FROM_AFAR = 0.3
+FILLED = (0.75, 0.96)
+TRIES = 6
+CHARACTERS_PER_TOKEN = {"en": 2.1, "zh": 0.97}
 
 
 def _facts(words: Words, length: int) -> int:
     most = (length - 30) / TOKENS_PER_FACT[words.lang]
-    least, largest = (0.5, 0.95) if length < 2000 else (0.7, 1.15)
+    least, largest = (0.5, 0.95) if length < 2000 else (0.7, LARGEST[words.lang])
     return max(1, round(most * words.rng.uniform(least, largest)))
 
 
+def _fills(talk: Conversation, lang: str, length: int) -> bool:
+    used = len(talk.document) / CHARACTERS_PER_TOKEN[lang] / length
+    return FILLED[0] <= used <= FILLED[1]
+
+
 def _reading(unknown: float) -> Maker:
-    def make(words: Words, length: int) -> Conversation:
+    def once(words: Words, length: int, first: float) -> Conversation:
         many = words.rng.randint(5, 14) if length < 400 else words.rng.randint(10, 36)
         many += words.rng.randint(8, 24) if length > 2000 else 0
         many += words.rng.randint(20, 50) if length > 8000 else 0
@@ -40,7 +52,17 @@ def _reading(unknown: float) -> Maker:
         facts, filling = _facts(words, length), None
         if length >= 1024 and words.chance(SPARSE):
             facts, filling = max(1, facts // 3), 5.0
-        return reading(words, facts, many, unknown, own, rivals, filling)
+        return reading(words, facts, many, unknown, own, rivals, filling, first)
+
+    def make(words: Words, length: int) -> Conversation:
+        if length < 1024 or not words.chance(FROM_AFAR):
+            return once(words, length, 1.0)
+        talk = once(words, length, 0.25)
+        for _ in range(TRIES):
+            if _fills(talk, words.lang, length):
+                break
+            talk = once(words, length, 0.25)
+        return talk
 
     return make
 
@@ -79,7 +101,7 @@ EARLY = {
     "condensing": 2,
 }
 MIXED = {
-    "reading": 70,
+    "reading": 72,
     "brief": 4,
     "refining": 1,
     "citing": 8,
@@ -87,9 +109,9 @@ MIXED = {
     "listing": 1,
     "smalltalk": 2,
     "tools": 10,
-    "drill": 12,
+    "drill": 14,
     "json": 6,
-    "following": 4,
+    "following": 5,
     "reasoning": 10,
     "condensing": 2,
     "summary": 7,

@@ -53,7 +53,7 @@ def following(words: Words, count: int, style: str = "") -> Conversation:
     prefix = words.word()
     wish = rng.choice(WISHES[style][lang].split("|")).replace("{p}", prefix)
     target = {"chinese": "zh", "english": "en"}.get(style, lang)
-    if style in ("chinese", "english") and words.chance(0.2):
+    if style in ("chinese", "english") and words.chance(0.35):
         index = rng.randrange(len(replies.GREETINGS[lang]))
         text = rng.choice(replies.GREETINGS[lang][index][0].split("|"))
         return Conversation(wish, ((text, replies.GREETINGS[target][index][1]),))

@@ -167,7 +167,7 @@ def _text(words: Words, clauses: list[str], filling: float) -> str:
     """Joins clauses to sentences and sentences to a text."""
     rng, lang = words.rng, words.lang
     stop = "。" if words.zh else "."
-    sentences = list[str]()
+    sentences, spare = list[str](), list[str]()
     left = list(clauses)
     while left:
         text = left.pop(0)
@@ -180,9 +180,14 @@ def _text(words: Words, clauses: list[str], filling: float) -> str:
             mark = "" if text.endswith(".") else "."
         sentences.append(capital(text) + mark)
         for _ in range(int(filling) + words.chance(filling % 1)):
-            sentences.insert(rng.randint(0, len(sentences)), filler.sentence(words))
+            spare.append(filler.sentence(words))
+    # Any order of the two is as likely as another, so that facts are as dense in all parts.
+    telling = [True] * len(sentences) + [False] * len(spare)
+    rng.shuffle(telling)
+    said, unsaid = iter(sentences), iter(spare)
     gap, text = "" if words.zh else " ", ""
     breaks = rng.choice([0.0, 0.08, 0.08, 0.5])
-    for sentence in sentences:
+    for tells in telling:
+        sentence = next(said if tells else unsaid)
         text += ("" if not text else "\n" if words.chance(breaks) else gap) + sentence
     return text

@@ -110,12 +110,27 @@ def reading(
     frame: str = "",
     rivals: bool = False,
     filling: float | None = None,
+    first: float = 1.0,
 ) -> Conversation:
-    """Makes a document and questions about it; the first turn or the system text carries it."""
+    """Makes a document and questions about it; the first turn or the system text carries it.
+
+    Args:
+        words: Draws the words.
+        count: How many facts.
+        many: How many questions.
+        unknown: The share of them that the document does not answer.
+        frame: The prompt around document and question; drawn unless given.
+        rivals: Whether subjects are of one kind and told alike.
+        filling: How many sentences say nothing for each that does; drawn unless given.
+        first: From which share of the document, from its beginning, answers are asked for first.
+    """
     document = write(words, count, filling, rivals)
     system, frame = _framed(words, document.text, frame)
     turns: list[tuple[str, str]] = []
     chosen = questions(words, document)
+    # Asked from the end of the list. Sorting keeps the order of those on either side.
+    end = first * len(document.text)
+    chosen.sort(key=lambda asked: document.text.find(asked[1]) < end)
     for i in range(many):
         if words.chance(unknown):
             text = missing(words, document, 0.5 * rivals)
