@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aquila2_runtime.errors import InvalidConstraintError, InvalidPromptError, InvalidRequestError
 from aquila2_runtime.grammar.calls import CHOICES, CallGrammar, call_grammar
 from aquila2_runtime.grammar.compiler import Compiled, compiler_for
-from aquila2_runtime.grammar.constraints import AnyJson, JsonSchema
+from aquila2_runtime.grammar.constraints import (
+    AnyJson,
+    Constraint,
+    JsonSchema,
+    structured_outputs,
+)
 from aquila2_runtime.sampling import SamplingParams
 from aquila2_runtime.tools import Tool
 
@@ -125,6 +130,20 @@ class Demands:
     def state(self, max_tokens: int) -> TokenConstraint | None:
         """Begin one answer."""
         return None if self.grammar is None else self.grammar.state(max_tokens)
+
+    def form(self, constraint: Constraint | None) -> dict[str, Any] | None:
+        """The same for a server elsewhere, as vLLM's ``structured_outputs``.
+
+        Calls behind free text have none: there they are what the model makes of them.
+
+        Args:
+            constraint: The one that was asked for beside tools.
+        """
+        grammar = self.grammar
+        if isinstance(grammar, CallGrammar):
+            held = not grammar.text_first and grammar.calls is not None
+            return {"grammar": grammar.calls.source} if held and grammar.calls else None
+        return None if constraint is None else structured_outputs(constraint)
 
 
 def _check_choice(tools: Sequence[Tool], choice: str | None) -> None:

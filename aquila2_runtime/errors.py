@@ -25,6 +25,7 @@
         ├── EngineBusyError                   the queue is full; retry later
         ├── EngineClosedError                 the runtime was closed
         ├── EngineDeadError                   the engine failed for good; every waiter gets this
+        ├── ServerError                       a server that answers for an engine failed
         ├── GenerationError                   this request failed; the engine goes on
         │   └── OutOfMemoryError              the device ran out of memory on this request
         └── RequestTimeoutError (TimeoutError) no token came within the request's time limit
@@ -207,6 +208,12 @@ class EngineClosedError(EngineError):
 
 class EngineDeadError(EngineError):
     """The engine failed for good; load the checkpoint again."""
+
+
+class ServerError(EngineError):
+    """A server that answers for an engine could not be reached, failed, or is none of its kind."""
+
+    retryable = True
 
 
 class GenerationError(EngineError):

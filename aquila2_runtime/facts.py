@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aquila2_runtime.checkpoint.config import read_config
-from aquila2_runtime.checkpoint.resolve import resolve
 from aquila2_runtime.conversation import render_messages
+from aquila2_runtime.described import Described
 from aquila2_runtime.lease import ModelFacts
 from aquila2_runtime.message import Message
 from aquila2_runtime.templates import Template, get_template
-from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 if TYPE_CHECKING:
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.runtime import Aquila2Runtime
+    from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 
 def facts_of_runtime(runtime: Aquila2Runtime) -> ModelFacts:
@@ -30,34 +29,20 @@ def facts_of_runtime(runtime: Aquila2Runtime) -> ModelFacts:
 
 
 def facts_of_options(options: LoadOptions) -> ModelFacts:
-    """Facts of a checkpoint that is not loaded; it is fetched if it is not on this machine.
+    """Facts of a checkpoint that is not loaded.
+
+    What is not on this machine of its small files is fetched; its weights are not.
 
     Raises:
         CheckpointError: It cannot be found, or its files are wrong.
     """
-    resolved = resolve(
-        options.model,
-        source=options.source,
-        revision=options.revision,
-        cache_dir=options.cache_dir,
-        allow_pickle=options.allow_pickle,
-        # None leaves it to the environment.
-        offline=options.offline or None,
-        progress=options.progress,
-    )
-    config = read_config(resolved.path)
-    tokenizer = Aquila2Tokenizer.load(
-        resolved.path,
-        vocab_size=config.vocab_size,
-        allow_unknown=options.allow_unknown_tokenizer,
-    )
-    name = options.template or resolved.template
-    template = None if name is None else get_template(name)
+    found = Described.of(options, weights=False)
+    most = found.config.max_position
     return ModelFacts(
-        model=resolved.name,
-        template=name,
-        max_model_len=min(options.max_model_len or config.max_position, config.max_position),
-        template_tokens=_template_tokens(tokenizer, template),
+        model=found.resolved.name,
+        template=None if found.template is None else found.template.name,
+        max_model_len=min(options.max_model_len or most, most),
+        template_tokens=_template_tokens(found.tokenizer, found.template),
     )
 
 

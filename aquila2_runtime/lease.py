@@ -47,6 +47,8 @@ class _Slot:
         self.facts_lock = threading.Lock()
         self.runtime = runtime
         self.facts: ModelFacts | None = None
+        # The runtime that the facts are of; None for those that the files alone tell.
+        self.facts_of: Aquila2Runtime | None = None
         self.leases: weakref.WeakSet[RuntimeLease] = weakref.WeakSet()
 
 
@@ -136,24 +138,28 @@ class RuntimeLease:
     def facts(self) -> ModelFacts:
         """Return what is known without weights; reads config.json and the tokenizer once.
 
-        A checkpoint that is not on this machine is fetched, as for loading it.
+        Once there is a runtime it is asked: a server may read less than its checkpoint could.
+
+        Of a checkpoint that is not on this machine the small files are fetched.
 
         Raises:
             CheckpointError: The checkpoint cannot be found, or its files are wrong.
         """
         slot = self._open()
-        if slot.facts is not None:
+        if slot.facts is not None and slot.facts_of is slot.runtime:
             return slot.facts
         with slot.facts_lock:
-            if slot.facts is None:
+            runtime = slot.runtime
+            if slot.facts is None or slot.facts_of is not runtime:
                 from aquila2_runtime.facts import facts_of_options, facts_of_runtime
 
-                if slot.runtime is not None:
-                    slot.facts = facts_of_runtime(slot.runtime)
+                if runtime is not None:
+                    slot.facts = facts_of_runtime(runtime)
                 elif slot.options is not None:
                     slot.facts = facts_of_options(slot.options)
                 else:
                     raise EngineClosedError("This lease has no runtime.")
+                slot.facts_of = runtime
             return slot.facts
 
     def close(self) -> None:

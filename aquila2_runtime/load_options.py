@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidLoadOptionError
 from aquila2_runtime.keywords import reject_unknown
+from aquila2_runtime.server_address import server_address
 from aquila2_runtime.shown import shown
 
 # Called with the stage ("downloading", "checking", "loading", "ready"), done and total units.
@@ -27,6 +28,12 @@ _SWITCHES: Final = (
 )  # fmt: skip
 _SOURCES: Final = ("huggingface", "modelscope")
 _SPECULATIONS: Final = ("ngram",)
+ENGINES: Final = ("torch", "openai")
+# What is said of a model in this process, and would be ignored of one at a server.
+_HERE: Final = (
+    "quantization", "device", "dtype", "merge_adapter", "kv_cache_memory", "kv_cache_dtype",
+    "prefix_cache", "speculation", "attention", "cuda_graphs", "nf4_copy",
+)  # fmt: skip
 # torch keeps a device's number in a signed byte: it takes "cuda:256" for "cuda:0".
 _DEVICE: Final = re.compile(r"auto|cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 _MAX_DEVICE: Final = 127
@@ -74,6 +81,14 @@ class LoadOptions:
             large batches. Faster there, and as much memory as unquantized weights on top.
         trailing_space: Append one space to prompts, as the reference's own predict() does.
         strict_markers: Refuse role markers in message text instead of neutralising them.
+        engine: "torch" computes in this process. "openai" has a server continue ids: ``aquila2
+            serve`` or vLLM, elsewhere too; here are the small files alone, and what concerns
+            weights, devices and caches is the server's and refused.
+        base_url: The server's address, as "http://host:8000/v1"; only with engine="openai". Its key
+            is read from the environment variable ``AQUILA2_REMOTE_API_KEY``. ``max_num_seqs`` is
+            the most requests sent at once then, and ``adapters`` gives names that the server has.
+        remote_model: The model's name at the server; None takes the only one, or the one that is
+            called as this checkpoint.
         progress: Called with stage, done and total while loading; not part of equality.
 
     Raises:
@@ -104,6 +119,9 @@ class LoadOptions:
     nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
+    engine: str = "torch"
+    base_url: str | None = None
+    remote_model: str | None = None
     progress: Progress | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -123,7 +141,7 @@ class LoadOptions:
         object.__setattr__(self, "device", _device(self.device))
         _count("max_model_len", self.max_model_len, 2, 1_000_000)
         _count("max_num_seqs", self.max_num_seqs, 1, 1_024)
-        for name in ("template", "revision", "cache_dir"):
+        for name in ("template", "revision", "cache_dir", "remote_model"):
             _text(name, getattr(self, name))
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
@@ -139,8 +157,24 @@ class LoadOptions:
         if self.merge_adapter is not None and [self.merge_adapter] != names:
             # Another adapter beside it would be added to weights it was not trained on.
             _fail("merge_adapter", self.merge_adapter, "None or the only one of adapters")
+        self._check_engine()
         if self.progress is not None and not callable(self.progress):
             _fail("progress", self.progress, "a function of (stage, done, total) or None")
+
+    def _check_engine(self) -> None:
+        """Check where it is computed, and refuse what only the other place could heed."""
+        _one_of("engine", self.engine, ENGINES)
+        if self.engine == "openai":
+            object.__setattr__(self, "base_url", server_address(self.base_url))
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
+            for name in _HERE:
+                if getattr(self, name) != defaults[name]:
+                    told = f'{defaults[name]!r} with engine="openai", where the server decides it'
+                    _fail(name, getattr(self, name), told)
+            return
+        for name in ("base_url", "remote_model"):
+            if getattr(self, name) is not None:
+                _fail(name, getattr(self, name), 'None unless engine="openai"')
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> LoadOptions:

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from aquila2_runtime.errors import EngineClosedError
 
 if TYPE_CHECKING:
-    from aquila2_runtime.engine.base import EngineStats
+    from aquila2_runtime.engine.base import Engine, EngineStats
     from aquila2_runtime.info import RuntimeInfo
     from aquila2_runtime.prompts import PromptMaker
-    from aquila2_runtime.registry import LoadedModel, Use
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
+
+
+class Model(Protocol):
+    """What answers: a model in this process, or one at a server."""
+
+    @property
+    def engine(self) -> Engine:
+        """Continues ids."""
+
+    @property
+    def tokenizer(self) -> Aquila2Tokenizer:
+        """Of the checkpoint."""
+
+
+class Claim(Protocol):
+    """A handle's claim on a model."""
+
+    @property
+    def model(self) -> Model | None:
+        """The model; None once given back."""
+
+    def give_back(self) -> None:
+        """End it; the last one of a model ends the model. Idempotent."""
 
 
 class Loaded:
@@ -25,7 +47,7 @@ class Loaded:
         info: What was loaded.
     """
 
-    def __init__(self, use: Use, prompts: PromptMaker, info: RuntimeInfo) -> None:
+    def __init__(self, use: Claim, prompts: PromptMaker, info: RuntimeInfo) -> None:
         self._use = use
         self._prompts = prompts
         self._info = info
@@ -106,7 +128,7 @@ class Loaded:
         msg = "A loaded runtime cannot be pickled; pass the arguments of load() instead."
         raise TypeError(msg)
 
-    def _model(self) -> LoadedModel:
+    def _model(self) -> Model:
         model = self._use.model
         if model is None:
             raise EngineClosedError(

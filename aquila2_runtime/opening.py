@@ -3,72 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from typing import TYPE_CHECKING
 
-from aquila2_runtime.catalog import scales_positions
-from aquila2_runtime.checkpoint.config import read_config
-from aquila2_runtime.checkpoint.resolve import resolve
-from aquila2_runtime.errors import InvalidLoadOptionError, TokenizerError
+from aquila2_runtime.described import Described
 from aquila2_runtime.info import RuntimeInfo
 from aquila2_runtime.loading import cache_bytes, load_model
 from aquila2_runtime.lora_adapters import check_adapters, request_keys
 from aquila2_runtime.placement import BLOCK_SIZE, type_name, with_stored_form
 from aquila2_runtime.prompts import PromptMaker
-from aquila2_runtime.registry import Use
-from aquila2_runtime.templates import get_template
-from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 if TYPE_CHECKING:
-    from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint
     from aquila2_runtime.load_options import LoadOptions
+    from aquila2_runtime.loaded import Claim
     from aquila2_runtime.registry import LoadedModel
 
-_log = logging.getLogger(__name__)
 
-
-def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo]:
+def open_checkpoint(options: LoadOptions) -> tuple[Claim, PromptMaker, RuntimeInfo]:
     """Do everything that ``Aquila2Runtime.load`` promises, cheapest checks first.
 
     Raises:
         Aquila2Error: Whatever is wrong; nothing stays loaded then.
     """
-    given = None if options.template is None else get_template(options.template)
-    resolved = resolve(
-        options.model,
-        source=options.source,
-        revision=options.revision,
-        cache_dir=options.cache_dir,
-        allow_pickle=options.allow_pickle,
-        # None leaves it to the environment.
-        offline=options.offline or None,
-        progress=options.progress,
-    )
-    config = read_config(resolved.path)
-    _warn_of_lost_scaling(config, resolved)
+    if options.engine == "openai":
+        from aquila2_runtime.served import open_served
+
+        return open_served(options)
+    found = Described.of(options, weights=True)
+    found.warn_of_lost_scaling()
+    resolved, config = found.resolved, found.config
     options = with_stored_form(options, config)
-    max_model_len = _max_model_len(options, config)
-    tokenizer = Aquila2Tokenizer.load(
-        resolved.path,
-        vocab_size=config.vocab_size,
-        allow_unknown=options.allow_unknown_tokenizer,
-    )
-    _check_ids(config, tokenizer, resolved)
+    max_model_len = found.max_model_len(options.max_model_len)
     adapters = check_adapters(options, config, resolved.name)
-    template = given
-    if template is None and resolved.template is not None:
-        template = get_template(resolved.template)
     prompts = PromptMaker(
-        tokenizer=tokenizer,
-        template=template,
+        tokenizer=found.tokenizer,
+        template=found.template,
         max_model_len=max_model_len,
         model=resolved.name,
         trailing_space=options.trailing_space,
         strict_markers=options.strict_markers,
         adapters=request_keys(options, adapters),
     )
-    use = load_model(options, resolved, config, tokenizer, max_model_len, adapters)
+    use = load_model(options, resolved, config, found.tokenizer, max_model_len, adapters)
     model = use.model
     if model is None:
         msg = "a use that was just acquired has its model"
@@ -76,48 +52,6 @@ def open_checkpoint(options: LoadOptions) -> tuple[Use, PromptMaker, RuntimeInfo
     # Every use of a model shares its tokenizer, and with it what was compiled over its vocabulary.
     prompts = dataclasses.replace(prompts, tokenizer=model.tokenizer)
     return use, prompts, _info(options, resolved, prompts, model)
-
-
-def _warn_of_lost_scaling(config: ModelConfig, resolved: ResolvedCheckpoint) -> None:
-    """Say in the log when a 16K model's positions are not scaled.
-
-    The first config.json of AquilaChat2-7B-16K left that out, and older copies still do. Nothing
-    else tells: the file describes a model with a shorter context, and the answers are noise.
-    """
-    if config.rope_factor == 1.0 and scales_positions(resolved.name):
-        _log.warning(
-            "%s was trained with scaled positions, but config.json has no rope_scaling, as in an "
-            "old copy: expect noise. Fetch the released config.json again.",
-            resolved.name,
-        )
-
-
-def _max_model_len(options: LoadOptions, config: ModelConfig) -> int:
-    asked = options.max_model_len
-    if asked is None:
-        return config.max_position
-    if asked > config.max_position:
-        raise InvalidLoadOptionError(
-            f"max_model_len={asked}, but the checkpoint was made for {config.max_position} tokens.",
-            parameter="max_model_len",
-            value=asked,
-            hint="Beyond that its answers are noise; use a checkpoint with a longer context.",
-        )
-    return asked
-
-
-def _check_ids(
-    config: ModelConfig, tokenizer: Aquila2Tokenizer, resolved: ResolvedCheckpoint
-) -> None:
-    """config.json and the tokenizer files must mean the same token by end of text."""
-    if tokenizer.eos_token_id != config.eos_token_id:
-        raise TokenizerError(
-            f"{resolved.path.name}: config.json says eos_token_id={config.eos_token_id}, but the "
-            f"tokenizer files say {tokenizer.eos_token_id}.",
-            parameter="eos_token_id",
-            value=config.eos_token_id,
-            hint="Files of two checkpoints are mixed, or added_tokens.json is missing.",
-        )
 
 
 def _info(

@@ -51,13 +51,14 @@ class Aquila2Runtime(Loaded):
                 template, adapters, merge_adapter, revision, source, cache_dir, offline,
                 allow_pickle, allow_unknown_tokenizer, kv_cache_memory, kv_cache_dtype,
                 max_num_seqs, prefix_cache, speculation, attention, cuda_graphs, nf4_copy,
-                trailing_space, strict_markers, progress.
+                trailing_space, strict_markers, engine, base_url, remote_model, progress.
 
         Raises:
             UnknownParameterError: An option does not exist.
             InvalidLoadOptionError: An option has a bad value.
             CheckpointError: The checkpoint cannot be found, fetched or read.
             InsufficientMemoryError: It does not fit.
+            ServerError: The server of engine="openai" cannot be reached, or is none.
         """
         return cls.from_options(LoadOptions.from_kwargs(model=model, **options))
 

@@ -163,6 +163,7 @@ class Submission:
         others = params
         if params.n > 1 and params.prompt_logprobs is not None:
             others = params.replace(prompt_logprobs=None)
+        form = self.demands.form(params.constraint)
         return [
             EngineRequest(
                 prompt_token_ids=self.prompt.token_ids,
@@ -181,6 +182,7 @@ class Submission:
                 # Of n answers to one prompt, the first tells.
                 tell_prefill=self.progress is not None and index == 0,
                 constraint=self.demands.state(self.max_tokens),
+                form=form,
                 companions=companions,
             )
             for index in range(params.n)

@@ -6,11 +6,12 @@ It brings the fields that are load options into their stored form and knows no o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from aquila2_runtime import InvalidLoadOptionError, RuntimeLease
 from aquila2_runtime.load_options import OPTION_NAMES, LoadOptions
+from aquila2_runtime.server_address import KEY_VARIABLE
 from aquila2_runtime.shown import shown
 
 if TYPE_CHECKING:
@@ -38,7 +39,23 @@ def lease_for(given: dict[str, Any], progress: Callable[..., None] | None) -> Ru
             given[name] = os.fspath(given[name])
     if lease.options is not None and given.get("adapters") is not None:
         given["adapters"] = dict(lease.options.adapter_pairs)
+    if lease.options is not None and given.get("base_url") is not None:
+        given["base_url"] = lease.options.base_url
     return lease
+
+
+def refuse_key(given: Mapping[str, Any]) -> None:
+    """Refuse a key that would not reach the server it is meant for.
+
+    Raises:
+        InvalidLoadOptionError: There is one, and a server answers.
+    """
+    if given.get("engine") == "openai" and given.get("api_key") is not None:
+        raise InvalidLoadOptionError(
+            "api_key is kept out of models, which are copied, pickled and traced.",
+            parameter="api_key",
+            hint=f"Set the environment variable {KEY_VARIABLE} to the server's key.",
+        )
 
 
 def refuse_another(name: str, value: object, loaded: object, *, wrapped: bool) -> None:

@@ -18,7 +18,7 @@ from aquila2_runtime.openai_words import runtime_words, with_whole_ids
 from aquila2_runtime.request_options import RequestOptions
 from aquila2_runtime.sampling import FIELD_NAMES
 from langchain_aquila2._calls import check_flag, merged_stops, named_model
-from langchain_aquila2._leasing import LOAD_FIELDS, lease_for, refuse_another
+from langchain_aquila2._leasing import LOAD_FIELDS, lease_for, refuse_another, refuse_key
 from langchain_aquila2.errors import translating
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ class Aquila2Settings(BaseModel):
     nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
+    engine: str = "torch"
+    base_url: str | None = None
+    remote_model: str | None = None
 
     max_tokens: int | None = None
     min_tokens: int = 0
@@ -112,6 +115,7 @@ class Aquila2Settings(BaseModel):
             reject_unknown(kwargs, known, type(self).__name__)
         given = {name: value for name, value in kwargs.items() if name not in WITHOUT_EFFECT}
         with translating():
+            refuse_key(kwargs)
             lease = self._checked(given)
         super().__init__(**given)
         self._lease = lease

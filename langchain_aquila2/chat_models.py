@@ -59,7 +59,9 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
             trained for tools. Aquila2 was not; tools work either way.
         **others: The fields of ``SamplingParams``, the options of ``Aquila2Runtime.load`` and
             ``adapter``, ``fit``, ``cache_salt``. ``api_key`` and ``max_retries``, which LangChain
-            passes to any model, are accepted without effect and not stored.
+            passes to any model, are accepted without effect and not stored. With
+            ``engine="openai"`` the server's key is read from ``AQUILA2_REMOTE_API_KEY``, and
+            ``api_key`` is refused.
 
     Raises:
         UnknownParameterError: A keyword does not exist.

@@ -112,6 +112,10 @@ class EngineDeadError(ours.EngineDeadError, core.ModelAPIError):
     is_retryable = False
 
 
+class ServerError(ours.ServerError, core.ModelConnectionError):
+    """The runtime's error of this name, also LangChain's ``ModelConnectionError``."""
+
+
 class GenerationError(ours.GenerationError, core.ModelAPIError):
     """The runtime's error of this name, also LangChain's ``ModelAPIError``."""
 
@@ -152,6 +156,7 @@ TWINS: Final[dict[type[ours.Aquila2Error], type[ours.Aquila2Error]]] = {
     ours.EngineBusyError: EngineBusyError,
     ours.EngineClosedError: EngineClosedError,
     ours.EngineDeadError: EngineDeadError,
+    ours.ServerError: ServerError,
     ours.GenerationError: GenerationError,
     ours.OutOfMemoryError: OutOfMemoryError,
     ours.RequestTimeoutError: RequestTimeoutError,

@@ -55,6 +55,9 @@ class Fields(FunctionCallingLLM):
     nf4_copy: bool = False
     trailing_space: bool = False
     strict_markers: bool = False
+    engine: str = "torch"
+    base_url: str | None = None
+    remote_model: str | None = None
     progress: Any = Field(default=None, exclude=True)
 
     max_tokens: int | None = None

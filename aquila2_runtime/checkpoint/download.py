@@ -59,6 +59,7 @@ def fetch_huggingface(
     allow_pickle: bool,
     offline: bool,
     progress: Progress | None,
+    weights: bool = True,
 ) -> Fetched:
     """Fetch from Hugging Face, or find in its cache.
 
@@ -72,7 +73,7 @@ def fetch_huggingface(
     """
     wanted = revision or "main"
     folder = cache_folder(repository, cache_dir)
-    known = cached(folder, wanted)
+    known = cached(folder, wanted, weights=weights)
     if known is not None and (offline or COMMIT.fullmatch(wanted)):
         return known
     if offline:
@@ -86,7 +87,9 @@ def fetch_huggingface(
     reporter = Reporter(progress)
     try:
         commit, listed = _list_files(repository, wanted)
-        chosen = choose_files(listed, allow_pickle=allow_pickle, repository=repository)
+        chosen = choose_files(
+            listed, allow_pickle=allow_pickle, repository=repository, weights=weights
+        )
         files = [listed[name] for name in chosen]
         missing = absent(folder, commit, files)
         check_room(folder, bytes_missing(folder, missing))

@@ -37,8 +37,8 @@ def make_private(cache_dir: str | None) -> None:
         Path(cache_dir).expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def cached(folder: Path, revision: str) -> Fetched | None:
-    """A whole copy of a revision, or None."""
+def cached(folder: Path, revision: str, *, weights: bool = True) -> Fetched | None:
+    """A whole copy of a revision, or one of all but its weights; None where there is none."""
     commit = revision
     if not COMMIT.fullmatch(revision):
         try:
@@ -48,7 +48,7 @@ def cached(folder: Path, revision: str) -> Fetched | None:
     path = folder / "snapshots" / commit
     if not COMMIT.fullmatch(commit) or unfinished(folder, commit).exists:
         return None
-    return Fetched(path, commit) if looks_whole(path) else None
+    return Fetched(path, commit) if looks_whole(path, weights=weights) else None
 
 
 def unfinished(folder: Path, commit: str) -> Unfinished:

@@ -37,13 +37,16 @@ class Fetched:
     commit: str | None
 
 
-def choose_files(names: Iterable[str], *, allow_pickle: bool, repository: str) -> list[str]:
+def choose_files(
+    names: Iterable[str], *, allow_pickle: bool, repository: str, weights: bool = True
+) -> list[str]:
     """Choose what to fetch of a repository's files.
 
     Args:
         names: Every file's path in the repository.
         allow_pickle: Whether ``.bin`` shards may be fetched where there is no safetensors.
         repository: Its id, for messages.
+        weights: Whether weights are wanted at all.
 
     Raises:
         WeightsError: It has no weights that may be read.
@@ -51,6 +54,8 @@ def choose_files(names: Iterable[str], *, allow_pickle: bool, repository: str) -
     listed = sorted(names)
     small = [name for name in listed if _SMALL.fullmatch(name)]
     safe = [name for name in listed if _SAFE.fullmatch(name)]
+    if not weights:
+        return small
     if safe:
         return small + safe
     pickled = [name for name in listed if _PICKLED.fullmatch(name)]
@@ -72,13 +77,13 @@ def choose_files(names: Iterable[str], *, allow_pickle: bool, repository: str) -
     return small + pickled
 
 
-def looks_whole(path: Path) -> bool:
-    """Whether a directory holds a whole checkpoint, judged by names alone."""
+def looks_whole(path: Path, *, weights: bool = True) -> bool:
+    """Whether a directory holds a whole checkpoint, or all but its weights, judged by names."""
     if not (path / "config.json").is_file():
         return False
     if not any(all((path / name).is_file() for name in names) for names in _TOKENIZERS):
         return False
-    return _weights_complete(path)
+    return not weights or _weights_complete(path)
 
 
 def _weights_complete(path: Path) -> bool:

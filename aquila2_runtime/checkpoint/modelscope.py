@@ -45,6 +45,7 @@ def fetch_modelscope(
     allow_pickle: bool,
     offline: bool,
     progress: Progress | None,
+    weights: bool = True,
 ) -> Fetched:
     """Fetch from ModelScope, or find in its client's cache.
 
@@ -60,11 +61,11 @@ def fetch_modelscope(
     _require_client()
     snapshot = _Snapshot(repository, revision, cache_dir)
     if offline:
-        return snapshot.whole()
+        return snapshot.whole(weights=weights)
     failure: CheckpointError
     reporter = Reporter(progress)
     try:
-        return _fetch(snapshot, reporter, allow_pickle=allow_pickle)
+        return _fetch(snapshot, reporter, allow_pickle=allow_pickle, weights=weights)
     except CheckpointError:
         raise
     except _StoppedError as ended:
@@ -74,7 +75,7 @@ def fetch_modelscope(
             raise reporter.callers from None
         if all(map(is_unreachable, _causes(error))):
             with contextlib.suppress(ModelNotFoundError):
-                known = snapshot.whole()
+                known = snapshot.whole(weights=weights)
                 _log.warning(
                     "The hub cannot be reached; the cached copy of %s is used.", repository
                 )
@@ -100,9 +101,13 @@ def _require_client() -> None:
         ) from None
 
 
-def _fetch(snapshot: _Snapshot, reporter: Reporter, *, allow_pickle: bool) -> Fetched:
+def _fetch(
+    snapshot: _Snapshot, reporter: Reporter, *, allow_pickle: bool, weights: bool
+) -> Fetched:
     listed = snapshot.listed()
-    chosen = choose_files(listed, allow_pickle=allow_pickle, repository=snapshot.repository)
+    chosen = choose_files(
+        listed, allow_pickle=allow_pickle, repository=snapshot.repository, weights=weights
+    )
     files = [listed[name] for name in chosen]
     known = snapshot.find()
     missing = sum(file.size - _held(known, file) for file in files)
@@ -153,14 +158,14 @@ class _Snapshot:
         except Exception:  # whatever it raises, there is no such folder
             return None
 
-    def whole(self) -> Fetched:
-        """What the client has, if that is all.
+    def whole(self, *, weights: bool) -> Fetched:
+        """What the client has, if that is all, or all but the weights.
 
         Raises:
             ModelNotFoundError: It is not.
         """
         path = self.find()
-        if path is None or self.unfinished.exists or not looks_whole(path):
+        if path is None or self.unfinished.exists or not looks_whole(path, weights=weights):
             what = "is not in ModelScope's cache" if path is None else "is not whole in the cache"
             raise ModelNotFoundError(
                 f"{self.repository} {what}, and the hub is off limits.",

@@ -51,6 +51,7 @@ def resolve(
     allow_pickle: bool = True,
     offline: bool | None = None,
     progress: Progress | None = None,
+    weights: bool = True,
 ) -> ResolvedCheckpoint:
     """Find a checkpoint's directory, fetching it where it must.
 
@@ -63,6 +64,7 @@ def resolve(
         allow_pickle: Whether ``.bin`` shards may be fetched where there is no safetensors.
         offline: Ask no hub; None follows ``HF_HUB_OFFLINE``.
         progress: Called with "downloading", bytes done and bytes in all.
+        weights: Whether they are wanted: False fetches the small files alone.
 
     Raises:
         ModelNotFoundError: Nothing has that name; near ones are suggested.
@@ -94,6 +96,7 @@ def resolve(
             allow_pickle=allow_pickle,
             offline=is_offline() if offline is None else offline,
             progress=progress,
+            weights=weights,
         )
     except ModelNotFoundError as error:
         raise (_suggesting(error, name) if entry is None else error) from None

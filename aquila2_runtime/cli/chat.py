@@ -38,6 +38,8 @@ def chat(
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
     offline: options.Offline = False,
+    base_url: options.BaseUrl = None,
+    remote_model: options.RemoteModel = None,
     raw_output: options.RawOutput = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -67,6 +69,8 @@ def chat(
             cache_dir=cache_dir,
             allow_pickle=pickle,
             offline=offline,
+            base_url=base_url,
+            remote_model=remote_model,
         ) as runtime:
             if not quiet:
                 info = runtime.info

@@ -50,6 +50,8 @@ def generate(
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
     offline: options.Offline = False,
+    base_url: options.BaseUrl = None,
+    remote_model: options.RemoteModel = None,
     raw_output: options.RawOutput = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -81,6 +83,8 @@ def generate(
             cache_dir=cache_dir,
             allow_pickle=pickle,
             offline=offline,
+            base_url=base_url,
+            remote_model=remote_model,
         )
         with loaded as runtime, ProgressLine(quiet=quiet) as progress:
             request: dict[str, Any] = {"progress": progress, "fit": fit}

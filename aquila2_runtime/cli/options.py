@@ -76,6 +76,20 @@ Offline = Annotated[
         "--offline", help="Use what is on this machine; ask no hub.", rich_help_panel=_LOADING
     ),
 ]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Have a server compute it: aquila2 serve or vLLM, as http://host:8000/v1. Its key is "
+        "read from AQUILA2_REMOTE_API_KEY.",
+        rich_help_panel=_LOADING,
+    ),
+]
+RemoteModel = Annotated[
+    str | None,
+    typer.Option(
+        help="The model's name at that server, if it has several.", rich_help_panel=_LOADING
+    ),
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(help="Most new tokens; as many as fit if left out.", rich_help_panel=_ANSWERING),
@@ -154,5 +168,7 @@ def devices(value: str) -> str | list[str]:
 def load(model: str, *, quiet: bool, **options: Any) -> Aquila2Runtime:
     """Load with progress on stderr; options that are None keep the runtime's own default."""
     given = {name: value for name, value in options.items() if value is not None}
+    if "base_url" in given:
+        given["engine"] = "openai"
     with ProgressLine(quiet=quiet) as progress:
         return Aquila2Runtime.load(model, progress=progress, **given)

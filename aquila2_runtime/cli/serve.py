@@ -88,6 +88,8 @@ def serve(
     cache_dir: options.CacheDir = None,
     pickle: options.Pickle = True,
     offline: options.Offline = False,
+    base_url: options.BaseUrl = None,
+    remote_model: options.RemoteModel = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -113,6 +115,8 @@ def serve(
                 cache_dir=cache_dir,
                 allow_pickle=pickle,
                 offline=offline,
+                base_url=base_url,
+                remote_model=remote_model,
             ) as runtime,
         ):
             _run(runtime, settings, listening)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from aquila2_runtime.outputs import FinishReason
 from aquila2_runtime.sampling import SamplingParams
@@ -35,6 +36,8 @@ class EngineRequest:
         bell: Rung at every wake; lets one reader wait for many requests.
         tell_prefill: Tell the reader how far the prompt is read, where that takes several steps.
         constraint: Which ids may come next; the engine's own from submission on.
+        form: What its constraint asks for, for engines that hold answers to it themselves; None
+            where there is none.
         companions: Those it should begin with; None where it came alone.
     """
 
@@ -52,6 +55,7 @@ class EngineRequest:
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
     tell_prefill: bool = False
     constraint: TokenConstraint | None = dataclasses.field(default=None, compare=False)
+    form: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
     companions: Companions | None = dataclasses.field(default=None, compare=False)
 
 

@@ -54,6 +54,7 @@ class Compiled:
         closing: Finds completions.
         matcher: At the beginning; only ever copied.
         way: The shortest whole answer that was found; None where none was.
+        source: The grammar, in llguidance's form.
         notices: What the grammar leaves out.
     """
 
@@ -61,6 +62,7 @@ class Compiled:
     closing: Closing
     matcher: Any
     way: bytes | None
+    source: str = dataclasses.field(repr=False)
     notices: tuple[str, ...] = ()
 
     @property
@@ -237,7 +239,7 @@ def _compile(
     if way is None and json_text:
         raise _invalid("no answer that it accepts was found; it may be too complex")
     notices = tuple(f"The grammar: {note}" for note in matcher.get_grammar_warnings())
-    return Compiled(vocabulary, closing, matcher, way, notices)
+    return Compiled(vocabulary, closing, matcher, way, grammar, notices)
 
 
 def _alive(matcher: Any) -> Any:

@@ -153,6 +153,20 @@ Constraint = JsonSchema | AnyJson | Regex | Choice | LarkGrammar
 KINDS: Final = (JsonSchema, AnyJson, Regex, Choice, LarkGrammar)
 
 
+def structured_outputs(constraint: Constraint) -> dict[str, Any]:
+    """A constraint in the words of vLLM's ``structured_outputs``, which ``aquila2 serve`` knows.
+
+    Reference: https://docs.vllm.ai/en/latest/features/structured_outputs.html
+    """
+    if isinstance(constraint, Regex):
+        return {"regex": constraint.pattern}
+    if isinstance(constraint, Choice):
+        return {"choice": list(constraint.options)}
+    if isinstance(constraint, LarkGrammar):
+        return {"grammar": constraint.text}
+    return {"json": constraint.json_schema}
+
+
 def _text(name: str, value: object, most: int) -> None:
     if not isinstance(value, str):
         _fail(f"{name} must be text, not {type(value).__name__}.")

@@ -135,9 +135,13 @@ class TextAnswer(_Heading):
     Attributes:
         model: What the request called the model.
         tokenizer: Spells tokens.
+        ids: Whether ids are told beside text.
+        names: Whether log-probabilities name tokens by their ids.
     """
 
     id: str = dataclasses.field(default_factory=lambda: _new_id("cmpl"))
+    ids: bool = False
+    names: bool = False
 
     def whole(self, outputs: Sequence[RequestOutput]) -> Object:
         """The object ``text_completion``: n choices for each prompt, in the prompts' order."""
@@ -148,9 +152,7 @@ class TextAnswer(_Heading):
             cached_tokens=sum(output.usage.cached_tokens for output in outputs),
         )
         choices = [
-            self._choice(
-                index, choice.text, str(choice.finish_reason), _text_logprobs(choice.logprobs)
-            )
+            self._choice(index, choice.text, str(choice.finish_reason), choice)
             for index, choice in enumerate(found)
         ]
         made = self._headed("text_completion", choices=choices, usage=usage(counts))
@@ -162,16 +164,20 @@ class TextAnswer(_Heading):
     def piece(self, delta: Delta) -> Object:
         """What became of the answer since the piece before."""
         reason = None if delta.finish_reason is None else str(delta.finish_reason)
-        choice = self._choice(0, delta.text, reason, _text_logprobs(delta.logprobs))
+        choice = self._choice(0, delta.text, reason, delta)
         return self._headed("text_completion", choices=[choice]) | _told(delta.notices)
 
     def counts(self, counted: Usage) -> Object:
         """The piece that carries the token counts."""
         return self._headed("text_completion", choices=[], usage=usage(counted))
 
-    @staticmethod
-    def _choice(index: int, text: str, reason: str | None, logprobs: Object | None) -> Object:
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+    def _choice(
+        self, index: int, text: str, reason: str | None, made: CompletionOutput | Delta
+    ) -> Object:
+        logprobs = _text_logprobs(made.logprobs, names=self.names)
+        ids = {"token_ids": list(made.token_ids)} if self.ids else {}
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        return choice | ids
 
 
 def usage(counts: Usage) -> Object:
@@ -196,8 +202,13 @@ def _told(notices: Sequence[str] | dict[str, None]) -> Object:
     return {"notices": list(notices)} if notices else {}
 
 
-def _text_logprobs(entries: Sequence[TokenLogprob] | None) -> Object | None:
-    """The older form: parallel lists; offsets count from the text's or the piece's beginning."""
+def _text_logprobs(entries: Sequence[TokenLogprob] | None, *, names: bool) -> Object | None:
+    """The older form: parallel lists; offsets count from the text's or the piece's beginning.
+
+    Args:
+        entries: The tokens.
+        names: Whether they are spelt by their ids.
+    """
     if entries is None:
         return None
     offsets, at = [], 0
@@ -205,8 +216,15 @@ def _text_logprobs(entries: Sequence[TokenLogprob] | None) -> Object | None:
         offsets.append(at)
         at += len(entry.token)
     return {
-        "tokens": [entry.token for entry in entries],
+        "tokens": [_spelt(entry.token_id, entry.token, names) for entry in entries],
         "token_logprobs": [entry.logprob for entry in entries],
-        "top_logprobs": [{token: lp for _, token, lp in entry.top} for entry in entries],
+        "top_logprobs": [
+            {_spelt(token_id, token, names): logprob for token_id, token, logprob in entry.top}
+            for entry in entries
+        ],
         "text_offset": offsets,
     }
+
+
+def _spelt(token_id: int, token: str, names: bool) -> str:
+    return f"token_id:{token_id}" if names else token

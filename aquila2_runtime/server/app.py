@@ -118,7 +118,12 @@ class _Routes:
         """Continue a text, several, or ids."""
         adapter = self._adapter(body.model)
         prompts, params, options = asked_completion(body, adapter)
-        writer = TextAnswer(model=body.model, tokenizer=self._runtime.tokenizer)
+        writer = TextAnswer(
+            model=body.model,
+            tokenizer=self._runtime.tokenizer,
+            ids=bool(body.return_token_ids),
+            names=bool(body.return_tokens_as_token_ids),
+        )
         if body.stream:
             deltas = self._runtime.astream_complete(params=params, **_prompt(prompts[0]), **options)
             return await _unless_gone(request, self._stream(deltas, writer, body))

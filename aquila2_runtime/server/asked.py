@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from aquila2_runtime.errors import InvalidRequestError
-from aquila2_runtime.grammar.constraints import AnyJson, JsonSchema
+from aquila2_runtime.grammar.constraints import (
+    AnyJson,
+    Choice,
+    Constraint,
+    JsonSchema,
+    LarkGrammar,
+    Regex,
+)
 from aquila2_runtime.instructions import with_instruction
 from aquila2_runtime.message import Message
 from aquila2_runtime.openai_tools import runtime_choice, runtime_tools
@@ -18,6 +25,7 @@ from aquila2_runtime.server.messages import runtime_messages
 from aquila2_runtime.shown import shown
 from aquila2_runtime.signatures import json_instruction
 
+_STRUCTURED: Final = "json, json_object, regex, choice and grammar"
 _FORMATS: Final = (
     '{"type": "text"}, {"type": "json_object"} or {"type": "json_schema", "json_schema": '
     '{"name": ..., "schema": ...}}'
@@ -92,7 +100,28 @@ def asked_completion(
             hint="Send a request for each, or read the answers whole.",
         )
     sampling = _sampling(body) | {"logprobs": body.logprobs}
-    return prompts, SamplingParams(**runtime_words(sampling)), _common(body, adapter)
+    params = SamplingParams(**runtime_words(sampling), constraint=_structured(body))
+    return prompts, params, _common(body, adapter)
+
+
+def _structured(body: CompletionBody) -> Constraint | None:
+    """What a continuation must be."""
+    asked = body.structured_outputs
+    if asked is None:
+        return None
+    given = [name for name in type(asked).model_fields if getattr(asked, name) is not None]
+    if len(given) != 1:
+        raise InvalidRequestError(
+            f"structured_outputs must say exactly one of {_STRUCTURED}, not {len(given)}.",
+            parameter="structured_outputs",
+        )
+    if asked.json_schema is not None:
+        return JsonSchema(asked.json_schema, strict=False)
+    if asked.regex is not None:
+        return Regex(asked.regex)
+    if asked.choice is not None:
+        return Choice(tuple(asked.choice))
+    return AnyJson() if asked.grammar is None else LarkGrammar(asked.grammar)
 
 
 def _check_stream_options(body: Sampled) -> None:

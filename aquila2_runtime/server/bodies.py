@@ -32,7 +32,7 @@ class _Body(BaseModel):
         """Leave one unknown field to be refused by its name; only lists can stop at the first."""
         if not isinstance(given, dict):
             return given
-        known = cls.model_fields
+        known = {field.alias or name for name, field in cls.model_fields.items()}
         others = set([name for name in given if name not in known][1:])
         return {name: value for name, value in given.items() if name not in others}
 
@@ -185,12 +185,33 @@ class ChatBody(Sampled):
 Ids = Listed[int]
 
 
+class StructuredOutputs(_Body):
+    """What an answer must be, in vLLM's words: exactly one of these.
+
+    Attributes:
+        json_schema: A JSON schema, called ``json``.
+        json_object: Any JSON object.
+        regex: A regular expression.
+        choice: One of some texts.
+        grammar: llguidance's dialect of Lark.
+    """
+
+    json_schema: Annotated[dict[str, Any] | bool | None, Field(alias="json")] = None
+    json_object: Literal[True] | None = None
+    regex: str | None = None
+    choice: Listed[str] | None = None
+    grammar: str | None = None
+
+
 class CompletionBody(Sampled):
     """``POST /v1/completions``.
 
     Attributes:
         prompt: A text, several, the ids of one, or of several.
         logprobs: How many of the likeliest tokens are told at each place.
+        return_token_ids: Whether answers have their ids too; vLLM's, as the two after it.
+        return_tokens_as_token_ids: Whether ``logprobs`` spells tokens as "token_id:5".
+        structured_outputs: The form of the answer.
         echo: Not there, as the two after it.
     """
 
@@ -201,6 +222,9 @@ class CompletionBody(Sampled):
         | Annotated[Listed[Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
     )
     logprobs: int | None = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    structured_outputs: StructuredOutputs | None = None
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     suffix: None = None

@@ -22,6 +22,7 @@ from aquila2_runtime.errors import (
     ModelNotFoundError,
     OutOfMemoryError,
     RequestTimeoutError,
+    ServerError,
 )
 from aquila2_runtime.keywords import nearest
 
@@ -35,6 +36,7 @@ _STATUS: Final[tuple[tuple[type[Aquila2Error], int], ...]] = (
     (OutOfMemoryError, 503),
     (EngineClosedError, 503),
     (EngineDeadError, 503),
+    (ServerError, 502),
     (MissingDependencyError, 501),
     (GenerationError, 500),
     (Aquila2Error, 500),

@@ -54,6 +54,7 @@ RUNTIME_NAMES = [
     "RequestTimeoutError",
     "RuntimeLease",
     "SamplingParams",
+    "ServerError",
     "TemplateError",
     "Timings",
     "TokenLogprob",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,56 @@ def test_an_adapter_is_asked_for_by_its_name(demo_path: Path, tmp_path: Path) ->
             )
             own = runtime.complete("The town of", PARAMS, adapter=adapter)
             assert (said["model"], said["choices"][0]["text"]) == (name, own.text)
+
+
+def test_ids_are_told_where_they_are_asked_for(raw: Raw, demo_runtime: Aquila2Runtime) -> None:
+    own = demo_runtime.complete("The town of", PARAMS.replace(logprobs=2)).choices[0]
+    asked = ASKED | {"prompt": "The town of", "logprobs": 2}
+    body = asked | {"return_token_ids": True, "return_tokens_as_token_ids": True}
+    status, _, said = raw("POST", "/v1/completions", body)
+    assert status == 200
+    (choice,) = said["choices"]
+    assert choice["token_ids"] == list(own.token_ids)
+    assert choice["logprobs"]["tokens"] == [f"token_id:{token_id}" for token_id in own.token_ids]
+    assert own.logprobs is not None
+    assert choice["logprobs"]["top_logprobs"] == [
+        {f"token_id:{token_id}": logprob for token_id, _, logprob in entry.top}
+        for entry in own.logprobs
+    ]
+    plain = raw("POST", "/v1/completions", asked)[2]["choices"][0]
+    assert "token_ids" not in plain
+    assert plain["logprobs"]["tokens"] == [entry.token for entry in own.logprobs]
+
+
+@pytest.mark.parametrize(
+    ("form", "matches"),
+    [
+        ({"json": {"type": "object", "properties": {"a": {"type": "null"}}}}, r"\{.*\}"),
+        ({"json": True}, r"[^\n]+"),
+        ({"json_object": True}, r"\{.*\}?"),
+        ({"regex": "[0-9]{4}"}, "[0-9]{4}"),
+        ({"choice": ["yes", "no"]}, "yes|no"),
+        ({"grammar": 'start: "a" "b"'}, "ab"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_continuation_has_the_form_that_was_asked_for(
+    raw: Raw, form: dict[str, Any], matches: str
+) -> None:
+    body = ASKED | {"prompt": "The town of", "max_tokens": 24, "structured_outputs": form}
+    status, _, said = raw("POST", "/v1/completions", body)
+    assert status == 200
+    assert re.fullmatch(matches, said["choices"][0]["text"])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"json": {}, "regex": "a"}, {"regexp": "a"}, {"choice": []}, {"regex": "("}, {"json": 1},
+     {"json_object": False}, {"json_schema": {}}, {"grammar": 'begin: "a"'}],
+)  # fmt: skip
+def test_a_form_that_is_none_is_refused(raw: Raw, form: dict[str, Any]) -> None:
+    status, _, said = raw(
+        "POST", "/v1/completions", ASKED | {"prompt": "a", "structured_outputs": form}
+    )
+    assert status == 400
+    assert said["error"]["message"]

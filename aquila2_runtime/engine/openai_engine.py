@@ -1,0 +1,280 @@
+"""OpenAIEngine: a server elsewhere as an engine, ids in and ids out. It knows no text and no model.
+
+A thread of its own runs an event loop, in which every request is one streamed HTTP request. Callers
+leave notes and are woken by mailboxes, as with the engine that runs a model itself. An aborted
+request closes its connection, by which the server knows to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished, Started
+from aquila2_runtime.engine.handle import Mailbox, RequestHandle
+from aquila2_runtime.engine.openai_wire import AnswerReader, body_for
+from aquila2_runtime.engine.remote import Remote, lines_of, refusal, unreachable
+from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
+from aquila2_runtime.errors import EngineBusyError, EngineClosedError, ServerError
+from aquila2_runtime.outputs import FinishReason
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_WAITING: Final = 4_096
+_EVENT: Final = "data:"
+_LAST: Final = "[DONE]"
+
+
+@dataclasses.dataclass(slots=True)
+class _Flight:
+    """One request on its way."""
+
+    request_id: int
+    request: EngineRequest
+    mailbox: Mailbox
+    submitted: float
+    task: asyncio.Task[None] | None = None
+
+
+class OpenAIEngine(Engine):
+    """Has a server continue ids.
+
+    Args:
+        remote: The server.
+        name: The model's, for the thread and messages.
+        n_vocab: Ids lie below it.
+        max_num_seqs: Most requests at the server at once; others wait here.
+    """
+
+    def __init__(self, remote: Remote, *, name: str, n_vocab: int, max_num_seqs: int) -> None:
+        self.name = name
+        self._remote = remote
+        self._n_vocab = n_vocab
+        self._most = max_num_seqs
+        self._pid = os.getpid()
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._live: dict[int, _Flight] = {}
+        self._ended = False
+        self._running = 0
+        self._stats = EngineStats()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(
+            target=self._main, name=f"aquila2 {name} at {remote.base_url}", daemon=True
+        )
+        close_at_exit(self, self._thread)
+        self._thread.start()
+
+    # What callers do: leave a note and return.
+
+    def submit(self, request: EngineRequest) -> RequestHandle:
+        """Queue a request and return at once (see ``Engine.submit``)."""
+        if os.getpid() != self._pid:
+            raise EngineClosedError(
+                f"The runtime of {self.name} was loaded in another process; "
+                "its thread does not exist in this forked one.",
+                hint='Load the checkpoint here, or start the process with "spawn".',
+            )
+        mailbox = Mailbox(quiet=request.quiet, bell=request.bell)
+        flight = _Flight(next(self._ids), request, mailbox, time.monotonic())
+        with self._lock:
+            if self._ended:
+                raise self._last_word()
+            if len(self._live) - self._running >= MAX_WAITING:
+                raise EngineBusyError(
+                    f"{MAX_WAITING} requests are waiting already.",
+                    hint="Try again later, or send fewer at once.",
+                )
+            self._live[flight.request_id] = flight
+        handle = RequestHandle(self, flight.request_id, mailbox)
+        self._call(lambda: self._begin(flight))
+        return handle
+
+    def abort(self, request_id: int) -> None:
+        """End a request by closing its connection; unknown or finished ids are ignored."""
+        self._call(lambda: self._cancel(request_id))
+
+    def stats(self) -> EngineStats:
+        """Return the counts of this moment: of requests and tokens, for steps are the server's."""
+        running = self._running
+        waiting = max(0, len(self._live) - running)
+        return dataclasses.replace(self._stats, running=running, waiting=waiting)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether requests are sent. Whether the server answers, the next one tells."""
+        return not self._ended and self._thread.is_alive()
+
+    def close(self) -> None:
+        """End all requests with EngineClosedError and the connections. Idempotent."""
+        self.close_soon()
+        if os.getpid() == self._pid and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_SECONDS)
+
+    def close_soon(self) -> None:
+        """Close without waiting; safe from a finalizer."""
+        if os.getpid() == self._pid:
+            self._call(self._stop.set)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        # RuntimeError: the loop is closed, and whoever waited for it has been told.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function)
+
+    # What the thread does.
+
+    def _main(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        finally:
+            with self._lock:
+                self._ended = True
+                left, self._live = list(self._live.values()), {}
+            self._running = 0
+            for flight in left:
+                flight.mailbox.fail(self._last_word())
+
+    async def _serve(self) -> None:
+        turns = asyncio.Semaphore(self._most)
+        async with self._remote.client() as client:
+            self._client, self._turns = client, turns
+            await self._stop.wait()
+            with self._lock:
+                self._ended = True
+            tasks = [flight.task for flight in self._live.values() if flight.task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, flight: _Flight) -> None:
+        if flight.request_id in self._live and not self._ended:
+            flight.task = asyncio.ensure_future(self._answer(flight))
+
+    def _cancel(self, request_id: int) -> None:
+        flight = self._live.get(request_id)
+        if flight is not None and flight.task is not None:
+            flight.task.cancel()
+
+    async def _answer(self, flight: _Flight) -> None:
+        """See one request to its end: its reader hears of it whatever happens."""
+        mailbox = flight.mailbox
+        try:
+            async with asyncio.timeout_at(flight.request.deadline), self._turns:
+                self._running += 1
+                try:
+                    finished = await self._read(flight)
+                finally:
+                    self._running -= 1
+            self._forget(flight)
+            mailbox.finish(finished)
+        except TimeoutError:
+            self._forget(flight)
+            mailbox.finish(Finished(FinishReason.TIMEOUT))
+        except asyncio.CancelledError:
+            self._forget(flight)
+            if self._ended:
+                mailbox.fail(self._last_word())
+            else:
+                mailbox.finish(Finished(FinishReason.ABORT))
+        except BaseException as error:
+            self._forget(flight)
+            mailbox.fail(unreachable(error, self._remote.base_url))
+
+    def _forget(self, flight: _Flight) -> None:
+        """Count a request out before its reader hears that it ended."""
+        with self._lock:
+            self._live.pop(flight.request_id, None)
+
+    async def _read(self, flight: _Flight) -> Finished:
+        request, mailbox, submitted = flight.request, flight.mailbox, flight.submitted
+        sent, began = time.monotonic(), None
+        reader = AnswerReader(request, self._n_vocab)
+        body = body_for(request, self._remote.model)
+        self._count(tokens_computed=len(request.prompt_token_ids))
+        with _kept_when(lambda: reader.finished is not None):
+            async with self._asked(body) as events:
+                async for data in events:
+                    for token_id, logprob in reader.take(data):
+                        if began is None:
+                            began = time.monotonic()
+                            mailbox.start(Started(0, sent - submitted, began - submitted))
+                        mailbox.put(token_id, logprob)
+                        self._count(tokens_computed=1)
+        if reader.finished is None:
+            raise ServerError(
+                "The server's answer broke off.",
+                parameter="base_url",
+                value=self._remote.base_url,
+                hint="Ask again; its log may say why.",
+            )
+        if reader.cached_tokens and began is not None:
+            mailbox.start(Started(reader.cached_tokens, sent - submitted, began - submitted))
+            self._count(cached_tokens=reader.cached_tokens)
+        return reader.finished
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
+        """Send a request; gives the answer's events, or raises what the refusal means."""
+        async with self._client.stream("POST", "completions", json=body) as response:
+            if response.status_code != 200:
+                raise refusal(response.status_code, await _beginning(response), self._remote)
+            async with contextlib.aclosing(_events(response)) as events:
+                yield events
+
+    def _count(self, **more: int) -> None:
+        counts = {name: getattr(self._stats, name) + added for name, added in more.items()}
+        self._stats = dataclasses.replace(self._stats, **counts)
+
+    def _last_word(self) -> EngineClosedError:
+        return EngineClosedError(
+            f"The runtime of {self.name} was closed.", hint="Load the checkpoint again."
+        )
+
+
+@contextlib.contextmanager
+def _kept_when(whole: Callable[[], bool]) -> Iterator[None]:
+    """Pass over a connection that breaks behind the end of an answer: only counts are lost."""
+    import httpx
+
+    try:
+        yield
+    except httpx.HTTPError:
+        if not whole():
+            raise
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[str]:
+    """The data of server-sent events, each on one line; comments are passed over."""
+    kind = response.headers.get("content-type", "")
+    if not kind.startswith("text/event-stream"):
+        raise ServerError(
+            f"The server answered with {kind[:80]!r} and no event stream.",
+            parameter="base_url",
+            hint="base_url must name aquila2 serve, or vLLM 0.10.2 or later.",
+        )
+    async for line in lines_of(response):
+        data = line.removeprefix(_EVENT).strip()
+        if line.startswith(_EVENT) and data == _LAST:
+            return
+        if line.startswith(_EVENT):
+            yield data
+
+
+async def _beginning(response: httpx.Response) -> Any:
+    """What a refusal says, read as far as it can matter."""
+    kept = b""
+    async for part in response.aiter_bytes():
+        kept += part
+        if len(kept) > 65_536:
+            break
+    return kept[:65_536].decode("utf-8", "replace")

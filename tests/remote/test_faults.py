@@ -1,0 +1,339 @@
+"""Servers that fail, break off or answer with nonsense: a typed error, and the next is served."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from aquila2_runtime import (
+    Aquila2Runtime,
+    EngineBusyError,
+    EngineClosedError,
+    FinishReason,
+    InvalidRequestError,
+    Message,
+    RequestTimeoutError,
+    SamplingParams,
+    ServerError,
+)
+from tests.remote.conftest import DONE, Script, events, piece, scripted
+
+pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
+ASKED = [Message("user", "Hello!")]
+LIMITED = SamplingParams(temperature=0, max_tokens=20)
+LOGPROBS = LIMITED.replace(logprobs=1)
+
+
+class Case:
+    """A server with a script, and a runtime that asks it."""
+
+    def __init__(self, runtime: Aquila2Runtime, script: Script) -> None:
+        self.runtime, self.script = runtime, script
+
+    def ask(self, answer: Any, params: SamplingParams = LIMITED, **request: Any) -> Any:
+        """Have the server answer so; gives the output."""
+        self.script.answer = answer
+        return self.runtime.chat(ASKED, params, **request)
+
+    def check(self) -> None:
+        """See that the next request is answered."""
+        good = self.ask(events(piece(300), piece(301, finish="length"), DONE))
+        assert good.choices[0].token_ids == (300, 301)
+        assert self.runtime.healthy
+        _until(lambda: self.runtime.stats().running == self.runtime.stats().waiting == 0)
+
+
+@pytest.fixture
+def case(demo_model: str) -> Iterator[Case]:
+    script = Script()
+    options = {"engine": "openai", "template": "aquila-v1", "max_num_seqs": 2}
+    with (
+        scripted(script) as url,
+        Aquila2Runtime.load(demo_model, base_url=url, **options) as runtime,
+    ):
+        yield Case(runtime, script)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidRequestError), (422, InvalidRequestError), (401, InvalidRequestError),
+        (404, InvalidRequestError), (429, EngineBusyError), (500, ServerError),
+        (502, ServerError), (503, ServerError), (302, ServerError), (204, ServerError),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"error": {"message": "top_k is odd", "param": "top_k"}},
+        {"object": "error", "message": "top_k is odd"},
+        {"detail": "top_k is odd"},
+        "top_k is odd",
+        "",
+    ],
+    ids=["openai", "older", "fastapi", "text", "nothing"],
+)
+def test_a_refusal_says_what_the_server_said(
+    case: Case, status: int, kind: type[Exception], told: Any
+) -> None:
+    text = told if isinstance(told, str) else json.dumps(told)
+    with pytest.raises(kind, match="top_k is odd" if told and status != 204 else str(status)):
+        case.ask(events(text if status != 204 else "", kind="application/json", status=status))
+    case.check()
+
+
+def test_a_refusal_names_the_parameter(case: Case) -> None:
+    told = json.dumps({"error": {"message": "no", "param": "top_k"}})
+    with pytest.raises(InvalidRequestError) as caught:
+        case.ask(events(told, status=400))
+    assert caught.value.parameter == "top_k"
+
+
+def test_a_long_refusal_is_shortened(case: Case) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        case.ask(events("x" * 3_000_000, status=400))
+    assert len(str(caught.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["data: no json\n\n"],
+        ["data: [1]\n\n"],
+        [{"choices": 1}],
+        [{"choices": [1]}],
+        [{"choices": [{}, {}]}],
+        [piece(5_000)],
+        [piece(-1)],
+        [{"choices": [{"token_ids": [True]}]}],
+        [{"choices": [{"token_ids": ["300"]}]}],
+        [{"choices": [{"token_ids": "300"}]}],
+        [piece(*[300] * 21)],
+        [piece(300), *[piece(300)] * 20],
+        [piece(300, finish="tired")],
+        [{"choices": [{"finish_reason": 3}]}],
+        [{"error": {"message": "out of memory"}}],
+        [piece(300), {"error": {"message": "out of memory"}}],
+        ["data: " + "[" * 100_000 + "\n\n"],
+    ],
+)
+def test_nonsense_is_no_answer(case: Case, pieces: list[Any]) -> None:
+    with pytest.raises(ServerError):
+        case.ask(events(*pieces, DONE))
+    case.check()
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        None,
+        {"token_logprobs": []},
+        {"token_logprobs": ["x"]},
+        {"token_logprobs": [None]},
+        {"token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0}]},
+        {"token_logprobs": [-1.0], "top_logprobs": [{"token_id:9999": -1.0}]},
+        {"token_logprobs": [-1.0], "top_logprobs": [{"token_id:300": "x"}]},
+    ],
+)
+def test_log_probabilities_that_were_asked_for_must_come(case: Case, logprobs: Any) -> None:
+    with pytest.raises(ServerError):
+        case.ask(events(piece(300, finish="stop", logprobs=logprobs), DONE), LOGPROBS)
+    case.check()
+
+
+def test_the_likeliest_are_told_most_likely_first_and_no_more_of_them(case: Case) -> None:
+    told = {"token_logprobs": [-2.0], "top_logprobs": [{"token_id:300": -2.0, "token_id:9": -0.5}]}
+    out = case.ask(events(piece(300, finish="stop", logprobs=told), DONE), LOGPROBS)
+    (entry,) = out.choices[0].logprobs
+    assert entry.logprob == -2.0
+    assert [(token_id, logprob) for token_id, _, logprob in entry.top] == [(9, -0.5)]
+
+
+def test_text_without_ids_names_the_servers_that_have_them(case: Case) -> None:
+    told = {"choices": [{"text": "Hello", "finish_reason": None}]}
+    with pytest.raises(ServerError, match=r"vLLM 0\.10\.2"):
+        case.ask(events(told, DONE))
+
+
+def test_an_answer_that_is_no_stream_is_refused(case: Case) -> None:
+    with pytest.raises(ServerError, match="no event stream"):
+        case.ask(events(piece(300, finish="stop"), kind="application/json"))
+
+
+@pytest.mark.parametrize("ended", [DONE, ""])
+def test_an_answer_that_breaks_off_is_no_whole_one(case: Case, ended: str) -> None:
+    with pytest.raises(ServerError, match="broke off"):
+        case.ask(events(piece(300), ended))
+    case.check()
+
+
+def test_what_came_before_a_break_is_streamed_first(case: Case) -> None:
+    case.script.answer = events(piece(300), DONE)
+    stream, got = case.runtime.stream_chat(ASKED, LIMITED), []
+    with pytest.raises(ServerError, match="broke off"):
+        for delta in stream:
+            got += delta.token_ids
+    assert got in ([300], [])  # whether its text could be shown yet
+
+
+def test_a_whole_answer_is_kept_though_the_end_of_the_stream_is_not(case: Case) -> None:
+    def cut(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        handler.wfile.write(f"data: {json.dumps(piece(300, finish='length'))}\n\n".encode())
+
+    assert case.ask(cut).choices[0].token_ids == (300,)
+    case.check()
+
+
+def test_comments_blank_lines_and_pieces_without_choices_are_passed_over(case: Case) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": 2}}}
+    told = events(
+        ": still working\n\n", "\r\n", "event: x\n", piece(), piece(300), piece(finish="length"),
+        usage, DONE,
+    )  # fmt: skip
+    out = case.ask(told)
+    assert out.choices[0].token_ids == (300,)
+    assert out.usage.cached_tokens == 2
+
+
+@pytest.mark.parametrize("counted", [-1, 10**9, "x", None, True])
+def test_counts_that_cannot_be_are_left_out(case: Case, counted: Any) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": counted}}}
+    out = case.ask(events(piece(300, finish="stop"), usage, DONE))
+    assert out.usage.cached_tokens in (0, 1)
+
+
+def test_a_line_without_an_end_is_not_read_to_it(case: Case) -> None:
+    def endless(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        for _ in range(40):
+            handler.wfile.write(b"x" * 1_000_000)
+
+    with pytest.raises(ServerError, match="a line without an end"):
+        case.ask(endless)
+    case.check()
+
+
+def test_an_id_that_stops_is_told_and_the_end_of_text_is_none(case: Case) -> None:
+    eos = case.runtime.tokenizer.eos_token_id
+    params = LIMITED.replace(stop_token_ids=[301])
+    out = case.ask(events(piece(300), piece(301, finish="stop"), DONE), params)
+    assert (out.finish_reason, out.choices[0].stop_reason) == (FinishReason.STOP, 301)
+    out = case.ask(events(piece(300), piece(eos, finish="stop"), DONE), params)
+    assert (out.finish_reason, out.choices[0].stop_reason) == (FinishReason.STOP, None)
+
+
+# Ends
+
+
+class Held:
+    """An answer whose first id comes, and nothing more until it is let go."""
+
+    def __init__(self, first: bool = True) -> None:
+        self.first, self.begun, self.go = first, threading.Semaphore(0), threading.Event()
+        self.gone = threading.Semaphore(0)
+
+    def __call__(self, handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        if self.first:
+            handler.wfile.write(f"data: {json.dumps(piece(*range(300, 310)))}\n\n".encode())
+        handler.wfile.flush()
+        self.begun.release()
+        try:
+            while not self.go.wait(0.02):
+                handler.wfile.write(b": still\n\n")
+        except OSError:
+            self.gone.release()
+            raise
+        handler.wfile.write(f"data: {json.dumps(piece(300, finish='length'))}\n\n{DONE}".encode())
+
+
+def test_a_time_limit_before_the_first_token_is_an_error(case: Case) -> None:
+    held = Held(first=False)
+    with pytest.raises(RequestTimeoutError):
+        case.ask(held, timeout=0.3)
+    assert held.gone.acquire(timeout=10)
+    case.check()
+
+
+def test_a_time_limit_behind_it_ends_the_answer(case: Case) -> None:
+    held = Held()
+    out = case.ask(held, timeout=0.5)
+    assert out.finish_reason is FinishReason.TIMEOUT
+    assert len(out.choices[0].token_ids) == 10
+    assert held.gone.acquire(timeout=10)
+    case.check()
+
+
+def test_a_stream_that_is_closed_closes_the_connection(case: Case) -> None:
+    held = case.script.answer = Held()
+    stream = case.runtime.stream_chat(ASKED, LIMITED)
+    next(stream)
+    stream.close()
+    assert held.gone.acquire(timeout=10)
+    case.check()
+
+
+def test_no_more_are_sent_at_once_than_was_said(case: Case) -> None:
+    held = case.script.answer = Held()
+    streams = [case.runtime.stream_chat(ASKED, LIMITED) for _ in range(4)]
+    assert all(held.begun.acquire(timeout=10) for _ in range(2))
+    assert not held.begun.acquire(timeout=0.3)
+    assert (case.runtime.stats().running, case.runtime.stats().waiting) == (2, 2)
+    streams.pop().close()  # of those that wait
+    _until(lambda: case.runtime.stats().waiting == 1)
+    held.go.set()
+    for stream in streams:
+        assert len([i for delta in stream for i in delta.token_ids]) == 11
+    case.check()
+
+
+def test_closing_ends_what_is_under_way(case: Case) -> None:
+    held = case.script.answer = Held()
+    stream = case.runtime.stream_chat(ASKED, LIMITED)
+    next(stream)
+    case.runtime.close()
+    with pytest.raises(EngineClosedError):
+        list(stream)
+    assert held.gone.acquire(timeout=10)
+    with pytest.raises(EngineClosedError):
+        case.runtime.chat(ASKED)
+    case.runtime.close()
+
+
+def test_a_runtime_that_is_collected_leaves_no_thread(demo_model: str) -> None:
+    with scripted(Script()) as url:
+        options = {"engine": "openai", "base_url": url, "template": "aquila-v1"}
+        runtime = Aquila2Runtime.load(demo_model, **options)
+        thread = runtime._use.model.engine._thread  # type: ignore[union-attr]
+        del runtime
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_stream_outlives_the_name_of_its_runtime(demo_model: str) -> None:
+    script = Script()
+    script.answer = events(piece(300), piece(301, finish="length"), DONE)
+    with scripted(script) as url:
+        options = {"engine": "openai", "base_url": url, "template": "aquila-v1"}
+        stream = Aquila2Runtime.load(demo_model, **options).stream_chat(ASKED, LIMITED)
+        assert [i for delta in stream for i in delta.token_ids] == [300, 301]
+
+
+def _until(holds: Any) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
