@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,11 +18,7 @@ from aquila2_runtime.checkpoint.shortage import ran_out
 from aquila2_runtime.checkpoint.verify import WeightFiles, verify_weights
 from aquila2_runtime.checkpoint.weights import load_weights
 from aquila2_runtime.engine.ahead_runner import AheadRunner
-from aquila2_runtime.engine.attention.cache import PagedKVCache
-from aquila2_runtime.engine.attention.select import make_attention
-from aquila2_runtime.engine.attention.split import SplitAttention
-from aquila2_runtime.engine.decoder import Decoder
-from aquila2_runtime.engine.faults import empty_device_cache, is_lost
+from aquila2_runtime.engine.faults import empty_device_cache
 from aquila2_runtime.engine.heap import keep_freed_memory
 from aquila2_runtime.engine.kv_cache import BlockPool
 from aquila2_runtime.engine.pace import Pace
@@ -31,6 +28,7 @@ from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.engine.torch_engine import TorchEngine
 from aquila2_runtime.fits import settle
 from aquila2_runtime.lora_adapters import adapter_bytes, add_to_bank
+from aquila2_runtime.model_parts import make_caches, make_decoder, make_runner, split_attention
 from aquila2_runtime.placement import BLOCK_SIZE, Placement, type_name
 from aquila2_runtime.registry import LoadedModel
 
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.config import ModelConfig
     from aquila2_runtime.checkpoint.lora import AdapterFiles
     from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint
+    from aquila2_runtime.engine.decoder import Decoder
     from aquila2_runtime.engine.lora import LoraBank
     from aquila2_runtime.load_options import LoadOptions
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
@@ -99,16 +98,17 @@ class ModelBuild:
         files, placement, needed = self._check()
         started = time.monotonic()
         built: list[_Built] = []
+        given_up = threading.Event()
 
         def build() -> tuple[Runner, Scheduler]:
             try:
-                runner, scheduler, facts = self._build(files, placement, needed)
+                runner, scheduler, facts = self._build(files, placement, needed, given_up)
             except torch.OutOfMemoryError as error:
                 raise ran_out(self.resolved.name, placement.device, needed, error) from error
             built.append(facts)
             return runner, scheduler
 
-        engine = TorchEngine(build, name=self.resolved.name)
+        engine = TorchEngine(build, name=self.resolved.name, give_up=given_up.set)
         facts = built[0]
         self._say("ready", int(time.monotonic() - started))
         return LoadedModel(
@@ -148,11 +148,15 @@ class ModelBuild:
         return files, placement, needed
 
     def _build(
-        self, files: WeightFiles, placement: Placement, needed: MemoryEstimate
+        self,
+        files: WeightFiles,
+        placement: Placement,
+        needed: MemoryEstimate,
+        given_up: threading.Event,
     ) -> tuple[Runner, Scheduler, _Built]:
         """Load the weights and size the cache; the engine's thread calls this."""
         config = self.config
-        decoder, weight_bytes = self._load(files, placement)
+        decoder, weight_bytes = self._load(files, placement, given_up)
         free = [available_memory(str(stage.device)) for stage in placement.stages]
         blocks, reason = cache_blocks(
             self.options, config, placement, free, self.max_model_len, needed.reserve
@@ -179,7 +183,9 @@ class ModelBuild:
         facts = _Built(blocks, reason, weight_bytes, decoder.adapters, captured)
         return runner, scheduler, facts
 
-    def _load(self, files: WeightFiles, placement: Placement) -> tuple[Decoder, int]:
+    def _load(
+        self, files: WeightFiles, placement: Placement, given_up: threading.Event
+    ) -> tuple[Decoder, int]:
         """Read the weights into a forward pass; its bytes beside it."""
         options = self.options
         if placement.device.type == "cuda":
@@ -198,6 +204,7 @@ class ModelBuild:
             files=files,
             merge=self.into_weights,
             homes=[stage.device for stage in placement.stages for _ in stage.layers],
+            stopped=given_up.is_set,
         )
         weight_bytes = sum(
             parameter.numel() * parameter.element_size() for parameter in model.parameters()
@@ -213,88 +220,3 @@ class ModelBuild:
     def _say(self, stage: str, done: int) -> None:
         if self.options.progress is not None:
             self.options.progress(stage, done, None)
-
-
-def make_decoder(
-    model: torch.nn.Module, config: ModelConfig, placement: Placement, *, nf4_copy: bool = False
-) -> Decoder:
-    """The forward pass, its operations fused where the attention's kernels run.
-
-    Args:
-        model: Loaded; emptied.
-        config: The checkpoint.
-        placement: Its place.
-        nf4_copy: Whether packed projections are kept in 16 bits too.
-    """
-    pointwise = None
-    if placement.attention in ("paged", "flash-attn"):
-        # Imported here: Triton is not everywhere.
-        from aquila2_runtime.engine.fused_pointwise import FusedPointwise
-
-        pointwise = FusedPointwise(config.rms_norm_eps, placement.dtype, placement.device)
-    return Decoder(
-        model,
-        config,
-        config.max_position,
-        pointwise,
-        nf4_copy=nf4_copy,
-        stages=placement.stages,
-    )
-
-
-def make_caches(config: ModelConfig, placement: Placement, blocks: int) -> list[PagedKVCache]:
-    """Room for keys and values: of every stage's layers, beside them.
-
-    Args:
-        config: The checkpoint.
-        placement: Its place.
-        blocks: Blocks of each.
-    """
-    return [
-        PagedKVCache(
-            num_layers=stage.count,
-            num_blocks=blocks,
-            block_size=BLOCK_SIZE,
-            num_kv_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            dtype=placement.kv_dtype,
-            device=stage.device,
-            columns=placement.kv_columns,
-        )
-        for stage in placement.stages
-    ]
-
-
-def split_attention(caches: Sequence[PagedKVCache], placement: Placement) -> SplitAttention:
-    """Attention over the caches of several stages."""
-    parts = [make_attention(placement.attention, cache, placement.dtype) for cache in caches]
-    return SplitAttention(placement.stages, parts)
-
-
-def make_runner(
-    decoder: Decoder, cache: PagedKVCache, sampler: Sampler, placement: Placement
-) -> Runner:
-    """The runner; with captured steps where they were chosen and can be captured."""
-    attention = make_attention(placement.attention, cache, placement.dtype)
-    if not placement.cuda_graphs:
-        return Runner(decoder, attention, sampler)
-    # Later users of these weights may have longer requests, up to what the cache holds.
-    held = (cache.keys[0].shape[1] - 1) * cache.block_size
-    try:
-        return AheadRunner(
-            decoder,
-            attention,
-            sampler,
-            max_num_seqs=placement.max_num_seqs,
-            max_model_len=min(decoder.config.max_position, held),
-            n_ids=sampler.n_decodable,
-            capture=True,
-        )
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        if is_lost(placement.device):
-            raise
-        placement.reasons["cuda_graphs"] = f"off, as capturing failed: {error}"
-        _log.warning("decoding steps of %s could not be captured: %s", placement.device, error)
-        return Runner(decoder, attention, sampler)

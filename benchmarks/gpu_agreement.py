@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from aquila2_runtime.building import make_decoder
 from aquila2_runtime.checkpoint.config import ModelConfig
 from aquila2_runtime.engine.attention.base import Attention
 from aquila2_runtime.engine.attention.cache import PagedKVCache
@@ -14,6 +13,7 @@ from aquila2_runtime.engine.attention.plan import AttentionPlan, PrefillSegment
 from aquila2_runtime.engine.attention.select import make_attention
 from aquila2_runtime.engine.decoder import Decoder
 from aquila2_runtime.load_options import LoadOptions
+from aquila2_runtime.model_parts import make_decoder
 from aquila2_runtime.placement import BLOCK_SIZE, choose
 from benchmarks.gpu_measure import random_ids
 from benchmarks.gpu_models import random_model, shape

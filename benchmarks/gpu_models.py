@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from aquila2_runtime.building import make_decoder, make_runner
 from aquila2_runtime.cache_size import cache_blocks
 from aquila2_runtime.checkpoint.config import ModelConfig, parse_config
 from aquila2_runtime.checkpoint.free_memory import available_memory
@@ -27,6 +26,7 @@ from aquila2_runtime.engine.sampler import Sampler
 from aquila2_runtime.engine.scheduler import Scheduler
 from aquila2_runtime.engine.torch_engine import TorchEngine
 from aquila2_runtime.load_options import LoadOptions
+from aquila2_runtime.model_parts import make_decoder, make_runner
 from aquila2_runtime.placement import BLOCK_SIZE, Placement, choose, estimate
 
 _SIZES = {

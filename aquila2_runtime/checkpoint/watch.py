@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from aquila2_runtime.errors import WeightsError
+from aquila2_runtime.errors import EngineClosedError, WeightsError
 
 if TYPE_CHECKING:
     from aquila2_runtime.checkpoint.verify import WeightFiles
@@ -54,12 +54,23 @@ class HasNames(Protocol):
 class Watch:
     """Sees every tensor as it is read: counts it, checks it, reports progress by shard.
 
+    Args:
+        files: Verified files.
+        progress: Called at each shard's end.
+        stopped: Asked again and again whether nobody waits for the weights any more.
+
     Attributes:
         failure: What went wrong first, or None; the reader may wrap what it was told.
     """
 
-    def __init__(self, files: WeightFiles, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        files: WeightFiles,
+        progress: Progress | None,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:
         self.failure: BaseException | None = None
+        self._stopped = stopped
         self._files = files
         self._progress = progress
         self._lock = threading.Lock()
@@ -78,6 +89,8 @@ class Watch:
 
     def check(self, name: str, values: torch.Tensor) -> None:
         """Check values of a tensor that were read; called from the loader's threads."""
+        if self._stopped is not None and self._stopped():
+            raise self.fail(EngineClosedError("Loading was given up by who asked for it."))
         if values.is_floating_point() and values.numel() and not is_finite(values):
             raise self.fail(_not_finite(name, self._files.tensors[name].file.name))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +50,7 @@ def load_weights(
     files: WeightFiles | None = None,
     merge: AdapterFiles | None = None,
     homes: Sequence[torch.device] | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> AquilaForCausalLM:
     """Load a checkpoint's weights; every parameter is filled exactly once, and finite.
 
@@ -65,6 +66,7 @@ def load_weights(
         files: Files already verified; None verifies them first.
         merge: A LoRA adapter to add to the weights as they are read, before any quantization.
         homes: Device of each layer; None is ``device``. The head goes with the last.
+        stopped: Asked between pieces of tensors; where it says True, loading ends.
 
     Returns:
         The model in eval mode, its parameters without gradients.
@@ -74,6 +76,7 @@ def load_weights(
         InvalidLoadOptionError: An unknown quantization, or not that of the files.
         InsufficientMemoryError: The device is full.
         MissingDependencyError: bitsandbytes is not installed.
+        EngineClosedError: It was stopped.
     """
     settings = _settings(config, quantization, dtype, merge)
     if files is None:
@@ -84,7 +87,8 @@ def load_weights(
             updates = {} if merge is None else lora_updates(merge)
             places = _places(config, device, homes)
             with memory_errors(places.values()):
-                return _load(files, config, dtype, places, settings, progress, updates)
+                watch = Watch(files, progress, stopped)
+                return _load(files, config, dtype, places, settings, watch, updates)
     except WeightsError as error:
         failure = error.with_traceback(None)
     except torch.OutOfMemoryError:
@@ -105,13 +109,12 @@ def _load(
     dtype: torch.dtype,
     places: Mapping[str, torch.device],
     settings: Any,
-    progress: Progress | None,
+    watch: Watch,
     updates: Mapping[str, Update],
 ) -> AquilaForCausalLM:
     from aquila2_runtime.checkpoint.register import AquilaConfig, AquilaForCausalLM, register
 
     register()
-    watch = Watch(files, progress)
     on_cpu = any(device.type == "cpu" for device in places.values())
     sources, stored = feed(files, config, dtype, settings, watch, updates, on_cpu=on_cpu)
     facts = AquilaConfig.of(config)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 4_096
+_GIVING_UP_SECONDS: Final = 5.0
 
 # What the thread makes when it starts: the runner (with the weights) and the scheduler (with the
 # blocks sized to the memory the weights left).
@@ -55,13 +56,17 @@ class TorchEngine(Engine):
     Args:
         build: Called once in the engine's thread; loads the model.
         name: For the thread and the log.
+        give_up: Called when nobody waits for ``build`` any more, from any thread.
 
     Raises:
         Aquila2Error: Whatever ``build`` raises; nothing is kept then.
     """
 
-    def __init__(self, build: Build, *, name: str) -> None:
+    def __init__(
+        self, build: Build, *, name: str, give_up: Callable[[], None] = lambda: None
+    ) -> None:
         self.name = name
+        self._give_up = give_up
         self._pid = os.getpid()
         # A request to take in, the number of one to abort, something to call, or None to stop.
         self._notes: queue.SimpleQueue[Request | int | Callable[[], None] | None]
@@ -82,7 +87,9 @@ class TorchEngine(Engine):
         try:
             self._loaded.wait()
         except BaseException:
-            self._notes.put(None)  # interrupted: what is being loaded is given up when it is there
+            # Interrupted. Its memory counts as free for whoever tries again at once.
+            self._tell_to_stop()
+            self._thread.join(_GIVING_UP_SECONDS)
             raise
         failure = self._failure()
         if failure is not None:
@@ -131,10 +138,14 @@ class TorchEngine(Engine):
         """Stop the thread, end its requests with EngineClosedError, free memory. Idempotent."""
         if os.getpid() != self._pid:
             return
-        self._closing = True
-        self._notes.put(None)
+        self._tell_to_stop()
         if self._thread is not threading.current_thread():
             self._thread.join(JOIN_SECONDS)
+
+    def _tell_to_stop(self) -> None:
+        self._closing = True
+        self._give_up()
+        self._notes.put(None)
 
     # What the thread does. ``step`` is the table of contents.
 

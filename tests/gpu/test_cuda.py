@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from aquila2_runtime import Aquila2Runtime, Message, SamplingParams, placement
-from aquila2_runtime.building import make_decoder
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.convert import convert_checkpoint
 from aquila2_runtime.checkpoint.weights import load_weights
@@ -18,6 +17,7 @@ from aquila2_runtime.engine.attention.plan import PrefillSegment
 from aquila2_runtime.engine.attention.varlen import flash_varlen, pack, sdpa_varlen
 from aquila2_runtime.engine.faults import empty_device_cache
 from aquila2_runtime.load_options import LoadOptions
+from aquila2_runtime.model_parts import make_decoder
 from tests.engine.engines import make_engine, make_model, mixed_requests, serve
 from tests.engine.kernels import relative
 from tests.fixtures_checkpoint import make_checkpoint

@@ -34,6 +34,7 @@ from aquila2_runtime import (
     RequestTimeoutError,
     SamplingParams,
     building,
+    model_parts,
 )
 from aquila2_runtime.building import ModelBuild
 from aquila2_runtime.engine.decoder import Decoder
@@ -370,18 +371,18 @@ def test_steps_that_cannot_be_captured_are_launched_one_by_one(
 
     with Aquila2Runtime.load(**own_demo) as runtime:
         model = runtime._model()
-        monkeypatch.setattr(building, "AheadRunner", refuse)
+        monkeypatch.setattr(model_parts, "AheadRunner", refuse)
         monkeypatch.setattr(torch.cuda, "synchronize", refuse if lost else lambda device: None)
-        monkeypatch.setattr(building, "Runner", lambda *parts: asked.append(parts))
-        caches = building.make_caches(model.config, model.placement, 8)
+        monkeypatch.setattr(model_parts, "Runner", lambda *made: asked.append(made))
+        caches = model_parts.make_caches(model.config, model.placement, 8)
         decoder: Any = type("Parts", (), {"config": model.config})
         sampler: Any = type("Parts", (), {"n_decodable": 8})
         placed: Any = OnCuda()
         if lost:
             with pytest.raises(RuntimeError, match="CUDA error"):
-                building.make_runner(decoder, caches[0], sampler, placed)
+                model_parts.make_runner(decoder, caches[0], sampler, placed)
             return
-        building.make_runner(decoder, caches[0], sampler, placed)
+        model_parts.make_runner(decoder, caches[0], sampler, placed)
     assert len(asked) == 1
     assert message in placed.reasons["cuda_graphs"]
 
@@ -569,6 +570,36 @@ def test_ctrl_c_returns_at_once_and_the_runtime_goes_on(own_demo: dict[str, str]
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert signal.SIGINT and done.stdout == "4\n", done.stderr
+
+
+def test_ctrl_c_ends_a_load_and_the_next_try_is_a_new_one(own_demo: dict[str, str]) -> None:
+    """C5: the weights of a large model are not read to their end for nobody."""
+    done = _run(
+        """
+        import os, signal, sys, threading, time
+        from aquila2_runtime import Aquila2Runtime, Message, SamplingParams
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        told = []
+        def progress(stage, done, total):
+            told.append((stage, done == total))
+            if stage == "loading" and done == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.5)
+        load = lambda **more: Aquila2Runtime.load(
+            sys.argv[1], template="aquila-v1", device="cpu", **more)
+        try:
+            load(progress=progress)
+            print("not interrupted")
+        except KeyboardInterrupt:
+            print([name for stage, name in told if stage == "loading"])
+            print([t for t in threading.enumerate() if t.name.startswith("aquila2")])
+            with load() as rt:
+                params = SamplingParams(max_tokens=2, ignore_eos=True)
+                print(len(rt.chat([Message("user", "Hi")], params).token_ids))
+        """,
+        own_demo["model"],
+    )
+    assert done.stdout == "[False]\n[]\n2\n", done.stderr
 
 
 def test_the_interpreter_exits_while_a_dropped_model_is_still_being_freed(

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from aquila2_runtime import Aquila2Runtime, SamplingParams, device_types, fits, placement
-from aquila2_runtime.building import make_caches, split_attention
 from aquila2_runtime.cache_size import cache_blocks
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.weights import load_weights
@@ -27,6 +26,7 @@ from aquila2_runtime.engine.scheduler import Scheduled
 from aquila2_runtime.engine.stages import stages_of
 from aquila2_runtime.errors import InsufficientMemoryError, InvalidLoadOptionError
 from aquila2_runtime.load_options import LoadOptions
+from aquila2_runtime.model_parts import make_caches, split_attention
 from aquila2_runtime.registry import models
 from tests.adapters import ALL, random_adapter
 from tests.engine.paper_model import make_request
