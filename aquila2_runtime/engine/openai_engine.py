@@ -22,7 +22,12 @@ from aquila2_runtime.engine.handle import Mailbox, RequestHandle
 from aquila2_runtime.engine.openai_wire import AnswerReader, body_for
 from aquila2_runtime.engine.remote import Remote, lines_of, refusal, unreachable
 from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
-from aquila2_runtime.errors import EngineBusyError, EngineClosedError, ServerError
+from aquila2_runtime.errors import (
+    EngineBusyError,
+    EngineClosedError,
+    InvalidSamplingParamsError,
+    ServerError,
+)
 from aquila2_runtime.outputs import FinishReason
 
 if TYPE_CHECKING:
@@ -83,6 +88,12 @@ class OpenAIEngine(Engine):
                 f"The runtime of {self.name} was loaded in another process; "
                 "its thread does not exist in this forked one.",
                 hint='Load the checkpoint here, or start the process with "spawn".',
+            )
+        if request.params.prompt_logprobs is not None:
+            raise InvalidSamplingParamsError(
+                "prompt_logprobs are there for weights on this machine alone.",
+                parameter="prompt_logprobs",
+                value=request.params.prompt_logprobs,
             )
         mailbox = Mailbox(quiet=request.quiet, bell=request.bell)
         flight = _Flight(next(self._ids), request, mailbox, time.monotonic())
@@ -159,6 +170,7 @@ class OpenAIEngine(Engine):
     def _begin(self, flight: _Flight) -> None:
         if flight.request_id in self._live and not self._ended:
             flight.task = asyncio.ensure_future(self._answer(flight))
+            flight.task.add_done_callback(lambda _: self._end_unbegun(flight))
 
     def _cancel(self, request_id: int) -> None:
         flight = self._live.get(request_id)
@@ -189,6 +201,15 @@ class OpenAIEngine(Engine):
         except BaseException as error:
             self._forget(flight)
             mailbox.fail(unreachable(error, self._remote.base_url))
+
+    def _end_unbegun(self, flight: _Flight) -> None:
+        """End a request that was cancelled before its first step: nothing of ``_answer`` ran."""
+        if flight.request_id in self._live:
+            self._forget(flight)
+            if self._ended:
+                flight.mailbox.fail(self._last_word())
+            else:
+                flight.mailbox.finish(Finished(FinishReason.ABORT))
 
     def _forget(self, flight: _Flight) -> None:
         """Count a request out before its reader hears that it ended."""

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from aquila2_runtime.engine.base import EngineRequest, Finished, IdLogprob
-from aquila2_runtime.errors import ServerError
+from aquila2_runtime.errors import Aquila2Error, InvalidRequestError, ServerError
 from aquila2_runtime.outputs import FinishReason
 
 _NAMED: Final = "token_id:"
+_BARRED: Final = -9999.0  # what vLLM says of ids that cannot come; JSON has no infinity
 _REASONS: Final = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -55,7 +56,8 @@ def body_for(request: EngineRequest, model: str) -> dict[str, Any]:
         "return_token_ids": True,
     }
     if params.seed is not None:
-        body["seed"] = request.seed
+        # The i-th of n answers has seed + i, which may leave the 64 bits that servers take.
+        body["seed"] = (request.seed + 2**63) % 2**64 - 2**63
     if params.logit_bias:
         body["logit_bias"] = {str(key): bias for key, bias in params.logit_bias.items()}
     if params.logprobs is not None:
@@ -93,7 +95,7 @@ class AnswerReader:
         """
         piece = _json(data)
         if "error" in piece:
-            raise ServerError(f"The server ended the answer: {said(piece)}.")
+            raise _ended_by(piece)
         self._take_usage(piece.get("usage"))
         choices = piece.get("choices")
         if not isinstance(choices, list) or len(choices) > 1:
@@ -150,7 +152,8 @@ class AnswerReader:
             digits = name.removeprefix(_NAMED)
             if digits == name or not digits.isdecimal() or not self._is_id(int(digits)):
                 _strange("top_logprobs")
-            found.append((int(digits), _number(logprob)))
+            if (number := _number(logprob)) > _BARRED:
+                found.append((int(digits), number))
         # The chosen one may be told beside the likeliest.
         return tuple(sorted(found, key=lambda pair: -pair[1])[:most])
 
@@ -170,6 +173,14 @@ class AnswerReader:
         if reason == "stop" and last in request.stop_ids and last != request.eos_token_id:
             stopped_by = last
         self.finished = Finished(_REASONS[reason], stopped_by)
+
+
+def _ended_by(piece: Mapping[str, Any]) -> Aquila2Error:
+    """What an error within an answer means: vLLM refuses some requests there, with status 200."""
+    told = piece["error"]
+    code = told.get("code") if isinstance(told, dict) else None
+    kind = InvalidRequestError if code in (400, 413, 422) else ServerError
+    return kind(f"The server ended the answer: {said(piece)}.")
 
 
 def said(body: object) -> str:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aquila2_runtime.engine.constraint import TokenConstraint
 from aquila2_runtime.errors import GenerationError, InvalidConstraintError
-from aquila2_runtime.grammar.compiler import JSON_STYLE, Compiled, Compiler
-from aquila2_runtime.grammar.constraints import AnyJson, JsonSchema
+from aquila2_runtime.grammar.compiler import Compiled, Compiler
+from aquila2_runtime.grammar.constraints import JSON_STYLE, AnyJson, JsonSchema
 from aquila2_runtime.grammar.examples import schema_examples
 from aquila2_runtime.grammar.schema_bounds import required_names
 from aquila2_runtime.tools import CALL_CLOSING, CALL_OPENING, Tool

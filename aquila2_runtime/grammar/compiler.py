@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aquila2_runtime.errors import InvalidConstraintError
 from aquila2_runtime.grammar.closing import Closing
-from aquila2_runtime.grammar.constraints import AnyJson, Choice, Constraint, JsonSchema, Regex
+from aquila2_runtime.grammar.constraints import (
+    JSON_STYLE,
+    AnyJson,
+    Choice,
+    Constraint,
+    JsonSchema,
+    Regex,
+)
 from aquila2_runtime.grammar.examples import example, schema_examples
 from aquila2_runtime.grammar.json_position import JsonPosition
 from aquila2_runtime.grammar.matching import GrammarState
@@ -28,14 +35,6 @@ if TYPE_CHECKING:
     from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
 Made = TypeVar("Made")
-
-JSON_STYLE: Final = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "lenient": False,
-}
-"""No free whitespace: a weak model would write nothing else. Separators as in ``json.dumps``."""
 
 _TRIES: Final = 10_000  # continuations looked at for the shortest whole answer
 _CACHED: Final = 64

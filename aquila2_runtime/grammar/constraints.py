@@ -1,8 +1,9 @@
 """JsonSchema, Regex, Choice, LarkGrammar, AnyJson: what an answer must be. They compile nothing.
 
 A constrained answer is always complete: when few tokens are left, only what closes it is allowed,
-and the answer then ends with ``finish_reason="length"``. Stop strings and stop ids do not apply,
-because they could cut a value in two; a notice says so where some were given.
+and the answer then ends with ``finish_reason="length"``. (A vLLM that ``engine="openai"`` asks cuts
+it there.) Stop strings and stop ids do not apply, because they could cut a value in two; a notice
+says so where some were given.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ from typing import Any, Final, NoReturn
 from aquila2_runtime.errors import InvalidConstraintError
 from aquila2_runtime.grammar.schema_bounds import check_schema
 from aquila2_runtime.plain_text import check_text
+
+JSON_STYLE: Final = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "lenient": False,
+}
+"""No free whitespace: a weak model would write nothing else. Separators as in ``json.dumps``."""
 
 MAX_PATTERN_CHARACTERS: Final = 2_000
 MAX_CHOICES: Final = 1_000
@@ -164,7 +173,10 @@ def structured_outputs(constraint: Constraint) -> dict[str, Any]:
         return {"choice": list(constraint.options)}
     if isinstance(constraint, LarkGrammar):
         return {"grammar": constraint.text}
-    return {"json": constraint.json_schema}
+    # vLLM allows free whitespace, of which a weak model writes no end; llguidance heeds this there.
+    loose = isinstance(constraint, JsonSchema) and not constraint.strict
+    style = {**JSON_STYLE, "coerce_one_of": loose}
+    return {"json": {**constraint.json_schema, "x-guidance": style}}
 
 
 def _text(name: str, value: object, most: int) -> None:

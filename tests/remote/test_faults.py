@@ -21,6 +21,7 @@ from aquila2_runtime import (
     SamplingParams,
     ServerError,
 )
+from aquila2_runtime.engine.base import EngineRequest
 from tests.remote.conftest import DONE, Script, events, piece, scripted
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
@@ -147,11 +148,34 @@ def test_log_probabilities_that_were_asked_for_must_come(case: Case, logprobs: A
 
 
 def test_the_likeliest_are_told_most_likely_first_and_no_more_of_them(case: Case) -> None:
-    told = {"token_logprobs": [-2.0], "top_logprobs": [{"token_id:300": -2.0, "token_id:9": -0.5}]}
+    told = {
+        "token_logprobs": [-2.0],
+        "top_logprobs": [{"token_id:300": -2.0, "token_id:8": -9999.0, "token_id:9": -0.5}],
+    }
     out = case.ask(events(piece(300, finish="stop", logprobs=told), DONE), LOGPROBS)
     (entry,) = out.choices[0].logprobs
     assert entry.logprob == -2.0
     assert [(token_id, logprob) for token_id, _, logprob in entry.top] == [(9, -0.5)]
+
+
+def test_a_refusal_within_a_stream_is_one(case: Case) -> None:
+    told = {"error": {"message": "no such grammar", "code": 400}}
+    with pytest.raises(InvalidRequestError, match="no such grammar"):
+        case.ask(events(told, DONE))
+    case.check()
+
+
+def test_what_servers_do_not_stream_is_refused_before_it_is_asked(case: Case) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        case.ask(events(DONE), LIMITED.replace(prompt_logprobs=1))
+    assert caught.value.parameter == "prompt_logprobs"
+    assert not case.script.bodies
+
+
+def test_seeds_stay_within_what_servers_take(case: Case) -> None:
+    last = 2**63 - 1
+    case.ask(events(piece(300, finish="stop"), DONE), LIMITED.replace(seed=last, n=2))
+    assert sorted(body["seed"] for body in case.script.bodies) == [-(2**63), last]
 
 
 def test_text_without_ids_names_the_servers_that_have_them(case: Case) -> None:
@@ -286,6 +310,16 @@ def test_a_stream_that_is_closed_closes_the_connection(case: Case) -> None:
     case.check()
 
 
+def test_one_that_is_aborted_before_it_is_sent_ends(case: Case) -> None:
+    """A task that is cancelled before its first step never runs; its reader must hear of it."""
+    engine, request = case.runtime._model().engine, _request(case.runtime)
+    for _ in range(20):
+        handle = engine.submit(request)
+        engine.abort(handle.request_id)
+        assert _read_on(handle).reason is FinishReason.ABORT
+    case.check()
+
+
 def test_no_more_are_sent_at_once_than_was_said(case: Case) -> None:
     held = case.script.answer = Held()
     streams = [case.runtime.stream_chat(ASKED, LIMITED) for _ in range(4)]
@@ -330,6 +364,23 @@ def test_a_stream_outlives_the_name_of_its_runtime(demo_model: str) -> None:
         options = {"engine": "openai", "base_url": url, "template": "aquila-v1"}
         stream = Aquila2Runtime.load(demo_model, **options).stream_chat(ASKED, LIMITED)
         assert [i for delta in stream for i in delta.token_ids] == [300, 301]
+
+
+def _request(runtime: Aquila2Runtime) -> EngineRequest:
+    return EngineRequest(
+        prompt_token_ids=(300,),
+        params=LIMITED,
+        max_tokens=20,
+        seed=1,
+        stop_ids=frozenset(),
+        eos_token_id=runtime.tokenizer.eos_token_id,
+    )
+
+
+def _read_on(handle: Any) -> Any:
+    while (chunk := handle.read()).finished is None:
+        pass
+    return chunk.finished
 
 
 def _until(holds: Any) -> None:
