@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from aquila2_runtime.engine.constraint import Form
 from aquila2_runtime.errors import InvalidConstraintError, InvalidPromptError, InvalidRequestError
 from aquila2_runtime.grammar.calls import CHOICES, CallGrammar, call_grammar
 from aquila2_runtime.grammar.compiler import Compiled, compiler_for
@@ -19,7 +20,7 @@ from aquila2_runtime.grammar.constraints import (
     JsonSchema,
     structured_outputs,
 )
-from aquila2_runtime.sampling import SamplingParams
+from aquila2_runtime.sampling import MAX_NEW_TOKENS, SamplingParams
 from aquila2_runtime.tools import Tool
 
 if TYPE_CHECKING:
@@ -131,8 +132,8 @@ class Demands:
         """Begin one answer."""
         return None if self.grammar is None else self.grammar.state(max_tokens)
 
-    def form(self, constraint: Constraint | None) -> dict[str, Any] | None:
-        """The same for a server elsewhere, as vLLM's ``structured_outputs``.
+    def form(self, constraint: Constraint | None) -> Form | None:
+        """The same for an engine elsewhere.
 
         Calls behind free text have none: there they are what the model makes of them.
 
@@ -141,9 +142,14 @@ class Demands:
         """
         grammar = self.grammar
         if isinstance(grammar, CallGrammar):
-            held = not grammar.text_first and grammar.calls is not None
-            return {"grammar": grammar.calls.source} if held and grammar.calls else None
-        return None if constraint is None else structured_outputs(constraint)
+            if grammar.text_first or grammar.calls is None:
+                return None
+            asked: dict[str, Any] = {"grammar": grammar.calls.source}
+        elif grammar is None or constraint is None:
+            return None
+        else:
+            asked = structured_outputs(constraint)
+        return Form(asked, lambda: grammar.state(MAX_NEW_TOKENS))
 
 
 def _check_choice(tools: Sequence[Tool], choice: str | None) -> None:

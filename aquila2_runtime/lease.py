@@ -47,9 +47,13 @@ class _Slot:
         self.facts_lock = threading.Lock()
         self.runtime = runtime
         self.facts: ModelFacts | None = None
-        # The runtime that the facts are of; None for those that the files alone tell.
-        self.facts_of: Aquila2Runtime | None = None
+        # Whether the facts are of a runtime, and not what the files alone tell.
+        self.facts_of: weakref.ref[Aquila2Runtime] | None = None
         self.leases: weakref.WeakSet[RuntimeLease] = weakref.WeakSet()
+
+    def facts_are_of(self, runtime: Aquila2Runtime | None) -> bool:
+        """Whether the facts are of this runtime; or, for None, what the files tell."""
+        return (None if self.facts_of is None else self.facts_of()) is runtime
 
 
 class RuntimeLease:
@@ -146,11 +150,11 @@ class RuntimeLease:
             CheckpointError: The checkpoint cannot be found, or its files are wrong.
         """
         slot = self._open()
-        if slot.facts is not None and slot.facts_of is slot.runtime:
+        if slot.facts is not None and slot.facts_are_of(slot.runtime):
             return slot.facts
         with slot.facts_lock:
             runtime = slot.runtime
-            if slot.facts is None or slot.facts_of is not runtime:
+            if slot.facts is None or not slot.facts_are_of(runtime):
                 from aquila2_runtime.facts import facts_of_options, facts_of_runtime
 
                 if runtime is not None:
@@ -159,7 +163,7 @@ class RuntimeLease:
                     slot.facts = facts_of_options(slot.options)
                 else:
                     raise EngineClosedError("This lease has no runtime.")
-                slot.facts_of = runtime
+                slot.facts_of = None if runtime is None else weakref.ref(runtime)
             return slot.facts
 
     def close(self) -> None:

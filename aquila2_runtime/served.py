@@ -7,7 +7,6 @@ this machine. There are the weights, asked for ids (``engine/openai_engine.py``)
 from __future__ import annotations
 
 import dataclasses
-import os
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -18,7 +17,7 @@ from aquila2_runtime.engine.remote import Remote, ServedModel
 from aquila2_runtime.errors import InvalidLoadOptionError
 from aquila2_runtime.info import RuntimeInfo
 from aquila2_runtime.prompts import PromptMaker
-from aquila2_runtime.server_address import KEY_VARIABLE
+from aquila2_runtime.server_address import server_key
 from aquila2_runtime.shown import shown
 
 if TYPE_CHECKING:
@@ -73,12 +72,19 @@ def open_served(options: LoadOptions) -> tuple[Claim, PromptMaker, RuntimeInfo]:
         ServerError: The server cannot be reached, or is none of its kind.
     """
     found = Described.of(options, weights=False)
-    remote = Remote(options.base_url or "", key=os.environ.get(KEY_VARIABLE) or None)
+    remote = Remote(options.base_url or "", key=server_key())
     listed = {model.name: model for model in remote.models()}
     chosen = _chosen(options, found, list(listed.values()))
     for name, served in options.adapter_pairs:
         if served not in listed:
             raise _absent("adapters", f"{name}={served}", listed)
+        if listed[served].parent is None:
+            raise InvalidLoadOptionError(
+                f"adapters: {shown(served)} is a model of its own at the server, and no adapter.",
+                parameter="adapters",
+                value=served,
+                hint="Another model's ids are not this one's.",
+            )
     prompts = PromptMaker(
         tokenizer=found.tokenizer,
         template=found.template,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,9 +19,16 @@ def server_address(value: object) -> str:
     """Return an address without a slash at its end.
 
     Raises:
-        InvalidLoadOptionError: It is none, or holds a name and password, which would be shown.
+        InvalidLoadOptionError: It is none, or holds more than an address, which is not shown then.
     """
     text = value if isinstance(value, str) and len(value) <= _LONGEST else ""
+    if any(mark in text for mark in "@?#"):
+        # Not shown: what stands there may be a secret.
+        raise InvalidLoadOptionError(
+            f"base_url holds a name, a password, a query or a fragment; it must be {_FORM}.",
+            parameter="base_url",
+            hint=f"Put the server's key into the environment variable {KEY_VARIABLE}.",
+        )
     try:
         parts = urlsplit(text)
         well = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -33,16 +41,19 @@ def server_address(value: object) -> str:
             parameter="base_url",
             value=value,
         )
-    if "@" in parts.netloc:
-        raise InvalidLoadOptionError(
-            "base_url holds a name or password, which would be shown with it.",
-            parameter="base_url",
-            hint=f"Put the server's key into the environment variable {KEY_VARIABLE}.",
-        )
-    if parts.query or parts.fragment:
-        raise InvalidLoadOptionError(
-            f"base_url={shown(value)} has a query or a fragment; it must be {_FORM}.",
-            parameter="base_url",
-            value=value,
-        )
     return text.rstrip("/")
+
+
+def server_key() -> str | None:
+    """The server's key, as the environment has it.
+
+    Raises:
+        InvalidLoadOptionError: It is none that a header can carry.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidLoadOptionError(
+            f"{KEY_VARIABLE} must be printable ASCII characters without blanks.",
+            parameter=KEY_VARIABLE,
+        )
+    return key or None

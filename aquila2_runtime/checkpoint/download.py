@@ -91,15 +91,18 @@ def fetch_huggingface(
             listed, allow_pickle=allow_pickle, repository=repository, weights=weights
         )
         files = [listed[name] for name in chosen]
-        missing = absent(folder, commit, files)
+        missing, noted = absent(folder, commit, files), unfinished(folder, commit).exists
         check_room(folder, bytes_missing(folder, missing))
         make_private(cache_dir)
         if missing:
             unfinished(folder, commit).begin()
         path = _snapshot(repository, commit, cache_dir, files, missing, reporter)
         check_sizes(path, files, repository)
-        unfinished(folder, commit).end()
-        remember(folder, wanted, commit)
+        if weights or not noted:  # the note of somebody else's weights is not this one's to end
+            unfinished(folder, commit).end()
+        # Small files of a newer commit do not take the place of a copy that can be loaded offline.
+        if weights or cached(folder, wanted) is None:
+            remember(folder, wanted, commit)
         return Fetched(path, commit)
     except CheckpointError:
         raise

@@ -115,11 +115,16 @@ def _fetch(
     reporter.total = sum(file.size for file in files)
     reporter.add(0)
     make_private(snapshot.cache_dir)
+    noted = snapshot.unfinished.exists
+    beside_weights = known is not None and looks_whole(known)
     if missing:
         snapshot.unfinished.begin()
     path = snapshot.download(chosen, reporter)
     check_sizes(path, files, snapshot.repository)
-    snapshot.unfinished.end()
+    # One folder for all commits: small files that were fetched beside weights may be a mix of two,
+    # and the note, which the first of them wrote, stays until the weights are looked at too.
+    if weights or not (noted or beside_weights):
+        snapshot.unfinished.end()
     reporter.finish()
     return Fetched(path, snapshot.revision)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aquila2_runtime.outputs import FinishReason
 from aquila2_runtime.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from aquila2_runtime.companions import Companions
-    from aquila2_runtime.engine.constraint import TokenConstraint
+    from aquila2_runtime.engine.constraint import Form, TokenConstraint
     from aquila2_runtime.engine.handle import RequestHandle
 
 
@@ -36,8 +35,7 @@ class EngineRequest:
         bell: Rung at every wake; lets one reader wait for many requests.
         tell_prefill: Tell the reader how far the prompt is read, where that takes several steps.
         constraint: Which ids may come next; the engine's own from submission on.
-        form: What its constraint asks for, for engines that hold answers to it themselves; None
-            where there is none.
+        form: The same for engines elsewhere; None where there is none.
         companions: Those it should begin with; None where it came alone.
     """
 
@@ -55,7 +53,7 @@ class EngineRequest:
     bell: threading.Event | None = dataclasses.field(default=None, compare=False)
     tell_prefill: bool = False
     constraint: TokenConstraint | None = dataclasses.field(default=None, compare=False)
-    form: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
+    form: Form | None = dataclasses.field(default=None, compare=False)
     companions: Companions | None = dataclasses.field(default=None, compare=False)
 
 

@@ -10,6 +10,9 @@ having advanced.
 from __future__ import annotations
 
 import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
 class TokenConstraint(abc.ABC):
@@ -52,3 +55,16 @@ class TokenConstraint(abc.ABC):
     @abc.abstractmethod
     def cut(self) -> bool:
         """Whether the answer was closed because few tokens were left."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """A constraint for an engine elsewhere, which holds answers to it there.
+
+    Attributes:
+        asked: In the words of vLLM's ``structured_outputs``.
+        rule: Makes what follows an answer that is not to be closed for its length.
+    """
+
+    asked: Mapping[str, Any]
+    rule: Callable[[], TokenConstraint]

@@ -18,9 +18,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished, Started
+from aquila2_runtime.engine.form_check import FormCheck
 from aquila2_runtime.engine.handle import Mailbox, RequestHandle
 from aquila2_runtime.engine.openai_wire import AnswerReader, body_for
-from aquila2_runtime.engine.remote import Remote, lines_of, refusal, unreachable
+from aquila2_runtime.engine.remote import Remote, check_plain, lines_of, refusal, unreachable
 from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
 from aquila2_runtime.errors import (
     EngineBusyError,
@@ -29,6 +30,7 @@ from aquila2_runtime.errors import (
     ServerError,
 )
 from aquila2_runtime.outputs import FinishReason
+from aquila2_runtime.plain_text import check_text
 
 if TYPE_CHECKING:
     import httpx
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 MAX_WAITING: Final = 4_096
 _EVENT: Final = "data:"
 _LAST: Final = "[DONE]"
+# Behind the end of an answer only counts come, and the end of the connection's turn.
+_TAIL_SECONDS: Final = 2.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -46,6 +50,7 @@ class _Flight:
     request: EngineRequest
     mailbox: Mailbox
     submitted: float
+    finished: Finished | None = None
     task: asyncio.Task[None] | None = None
 
 
@@ -95,6 +100,8 @@ class OpenAIEngine(Engine):
                 parameter="prompt_logprobs",
                 value=request.params.prompt_logprobs,
             )
+        for part in request.cache_key[:1]:
+            check_text(part, "cache_salt")
         mailbox = Mailbox(quiet=request.quiet, bell=request.bell)
         flight = _Flight(next(self._ids), request, mailbox, time.monotonic())
         with self._lock:
@@ -191,7 +198,7 @@ class OpenAIEngine(Engine):
             mailbox.finish(finished)
         except TimeoutError:
             self._forget(flight)
-            mailbox.finish(Finished(FinishReason.TIMEOUT))
+            mailbox.finish(flight.finished or Finished(FinishReason.TIMEOUT))
         except asyncio.CancelledError:
             self._forget(flight)
             if self._ended:
@@ -222,16 +229,21 @@ class OpenAIEngine(Engine):
         reader = AnswerReader(request, self._n_vocab)
         body = body_for(request, self._remote.model)
         self._count(tokens_computed=len(request.prompt_token_ids))
-        with _kept_when(lambda: reader.finished is not None):
-            async with self._asked(body) as events:
+        check = FormCheck(request)
+        with _kept_when(lambda: flight.finished is not None):
+            async with self._asked(body) as events, asyncio.timeout(None) as tail:
                 async for data in events:
                     for token_id, logprob in reader.take(data):
+                        check.take(token_id)
                         if began is None:
                             began = time.monotonic()
                             mailbox.start(Started(0, sent - submitted, began - submitted))
                         mailbox.put(token_id, logprob)
                         self._count(tokens_computed=1)
-        if reader.finished is None:
+                    if reader.finished is not None and flight.finished is None:
+                        flight.finished = check.finished(reader.finished)
+                        tail.reschedule(asyncio.get_running_loop().time() + _TAIL_SECONDS)
+        if flight.finished is None:
             raise ServerError(
                 "The server's answer broke off.",
                 parameter="base_url",
@@ -241,7 +253,7 @@ class OpenAIEngine(Engine):
         if reader.cached_tokens and began is not None:
             mailbox.start(Started(reader.cached_tokens, sent - submitted, began - submitted))
             self._count(cached_tokens=reader.cached_tokens)
-        return reader.finished
+        return flight.finished
 
     @contextlib.asynccontextmanager
     async def _asked(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
@@ -264,12 +276,12 @@ class OpenAIEngine(Engine):
 
 @contextlib.contextmanager
 def _kept_when(whole: Callable[[], bool]) -> Iterator[None]:
-    """Pass over a connection that breaks behind the end of an answer: only counts are lost."""
+    """Pass over what goes wrong behind the end of an answer: only counts are lost."""
     import httpx
 
     try:
         yield
-    except httpx.HTTPError:
+    except (httpx.HTTPError, TimeoutError, ServerError):
         if not whole():
             raise
 
@@ -283,18 +295,20 @@ async def _events(response: httpx.Response) -> AsyncGenerator[str]:
             parameter="base_url",
             hint="base_url must name aquila2 serve, or vLLM 0.10.2 or later.",
         )
+    ended = False
     async for line in lines_of(response):
         data = line.removeprefix(_EVENT).strip()
-        if line.startswith(_EVENT) and data == _LAST:
-            return
-        if line.startswith(_EVENT):
+        # What is read to its end leaves the connection to the next request.
+        ended = ended or (line.startswith(_EVENT) and data == _LAST)
+        if line.startswith(_EVENT) and not ended:
             yield data
 
 
 async def _beginning(response: httpx.Response) -> Any:
     """What a refusal says, read as far as it can matter."""
+    check_plain(response)
     kept = b""
-    async for part in response.aiter_bytes():
+    async for part in response.aiter_raw():
         kept += part
         if len(kept) > 65_536:
             break

@@ -9,7 +9,6 @@ Reference: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
@@ -19,12 +18,9 @@ from aquila2_runtime.outputs import FinishReason
 
 _NAMED: Final = "token_id:"
 _BARRED: Final = -9999.0  # what vLLM says of ids that cannot come; JSON has no infinity
-_REASONS: Final = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "abort": FinishReason.ABORT,
-    "timeout": FinishReason.TIMEOUT,
-}
+# "abort" and "timeout" are not the caller's doing there.
+_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+_MOST_DIGITS: Final = 10
 
 
 def body_for(request: EngineRequest, model: str) -> dict[str, Any]:
@@ -65,7 +61,7 @@ def body_for(request: EngineRequest, model: str) -> dict[str, Any]:
     if request.cache_key and request.cache_key[0]:
         body["cache_salt"] = request.cache_key[0]
     if request.form is not None:
-        body["structured_outputs"] = dict(request.form)
+        body["structured_outputs"] = dict(request.form.asked)
     elif request.stop_ids:
         body["stop_token_ids"] = sorted(request.stop_ids)
     return body
@@ -114,14 +110,15 @@ class AnswerReader:
         ids = choice.get("token_ids") or []
         if not isinstance(ids, list) or not all(map(self._is_id, ids)):
             _strange("token_ids")
-        if not ids and choice.get("text") and not self._count:
+        # With its end an answer may get text that was held back, and no new ids.
+        if not ids and choice.get("text") and (not self._count or not choice.get("finish_reason")):
             raise ServerError(
                 "The server answers with text and without token ids.",
                 parameter="base_url",
                 hint="Use aquila2 serve, or vLLM 0.10.2 or later.",
             )
         self._count += len(ids)
-        if self._count > self._request.max_tokens:
+        if self._count > self._request.max_tokens or (ids and self.finished is not None):
             _strange("token_ids")
         self._last = ids[-1] if ids else self._last
         return ids
@@ -150,7 +147,8 @@ class AnswerReader:
         found = []
         for name, logprob in (told if isinstance(told, dict) else {}).items():
             digits = name.removeprefix(_NAMED)
-            if digits == name or not digits.isdecimal() or not self._is_id(int(digits)):
+            whole = digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS
+            if digits == name or not whole or not self._is_id(int(digits)):
                 _strange("top_logprobs")
             if (number := _number(logprob)) > _BARRED:
                 found.append((int(digits), number))
@@ -190,7 +188,9 @@ def said(body: object) -> str:
         if isinstance(found, dict) and name in found:
             found = found[name]
     text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
-    return text.strip().rstrip(".")[:500] or "nothing"
+    # One line, and nothing that a terminal or a log would take for more than text.
+    plain = "".join(sign if sign.isprintable() else " " for sign in text[:2_000])
+    return " ".join(plain.split()).rstrip(".")[:500] or "nothing"
 
 
 def _json(data: str) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _json(data: str) -> dict[str, Any]:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e9 < value < 1.0:
         _strange("logprobs")
     return float(value)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,8 @@ _LONGEST_LINE: Final = 8 << 20  # bytes
 # Shorter than servers keep a connection that nobody uses, so that none is used as it is closed.
 _IDLE_SECONDS: Final = 2.0
 _MOST_MODELS: Final = 1_000
+_MOST_BYTES: Final = 4 << 20  # of a list of models
+_PLAIN: Final = ("", "identity")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,8 +73,11 @@ class Remote:
         import httpx
 
         try:
-            with httpx.Client(headers=self._headers(), timeout=_CONNECT_SECONDS) as client:
-                response = client.get(f"{self.base_url}/models")
+            with (
+                httpx.Client(headers=self._headers(), timeout=_CONNECT_SECONDS) as client,
+                client.stream("GET", f"{self.base_url}/models") as response,
+            ):
+                text = _whole(response, self.base_url)
         except (ImportError, ValueError) as error:  # of the proxies that the environment names
             raise InvalidLoadOptionError(
                 f"{self.base_url} cannot be asked as the environment says: {error}",
@@ -82,11 +88,13 @@ class Remote:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise unreachable(error, self.base_url) from None
         if response.status_code != 200:
-            raise refusal(response.status_code, response.text[:65_536], self)
-        return _served(response, self.base_url)
+            raise refusal(response.status_code, text[:65_536], self, loading=True)
+        return _served(text, self.base_url)
 
     def _headers(self) -> dict[str, str]:
-        return {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        # Some bytes of packed zeros would fill the memory.
+        headers = {"Accept-Encoding": "identity"}
+        return headers if self.key is None else headers | {"Authorization": f"Bearer {self.key}"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,9 +112,36 @@ class ServedModel:
     max_model_len: int | None
 
 
-def _served(response: httpx.Response, base_url: str) -> list[ServedModel]:
+def check_plain(response: httpx.Response) -> None:
+    """Refuse a body that is packed though that was not asked for.
+
+    Raises:
+        ServerError: It is.
+    """
+    packed = response.headers.get("content-encoding", "").strip().lower()
+    if packed not in _PLAIN:
+        raise ServerError(f"The server sent {packed[:40]!r} where only plain bodies are read.")
+
+
+def _whole(response: httpx.Response, base_url: str) -> str:
+    """A short body, read within a few seconds."""
+    check_plain(response)
+    kept, until = bytearray(), time.monotonic() + _CONNECT_SECONDS
+    for part in response.iter_raw():
+        kept += part
+        if len(kept) > _MOST_BYTES or time.monotonic() > until:
+            raise ServerError(
+                f"{base_url}/models takes more than {_CONNECT_SECONDS:g} seconds or 4 MiB.",
+                parameter="base_url",
+                value=base_url,
+                hint=_address_hint(base_url),
+            )
+    return kept.decode("utf-8", "replace")
+
+
+def _served(text: str, base_url: str) -> list[ServedModel]:
     try:
-        listed = response.json()
+        listed = json.loads(text)
     except (ValueError, RecursionError):
         listed = None
     entries = listed.get("data") if isinstance(listed, dict) else None
@@ -131,47 +166,52 @@ def _served(response: httpx.Response, base_url: str) -> list[ServedModel]:
     return found
 
 
-def refusal(status: int, text: str, remote: Remote) -> Aquila2Error:
+def refusal(status: int, text: str, remote: Remote, *, loading: bool = False) -> Aquila2Error:
     """The error that a server's status means.
 
     Args:
         status: Any but 200.
-        text: What it says.
+        text: What it says; a key that it repeats is left out.
         remote: The server.
+        loading: Whether it was asked on loading: then options are what is wrong, and told.
     """
     base_url = remote.base_url
+    if remote.key:
+        text = text.replace(remote.key, "...")
     try:
         told = json.loads(text)
     except (ValueError, RecursionError):
         told = text
-    message = f"{base_url} refused it with status {status}: {said(told)}."
+    message = f"The server refused it with status {status}: {said(told)}."
     if status in (400, 413, 422):
         return InvalidRequestError(message, parameter=_parameter(told))
-    if status in (401, 403):
+    if loading and status in (401, 403):
         return InvalidLoadOptionError(
             message,
             parameter="base_url",
             value=base_url,
             hint=f"Set the environment variable {KEY_VARIABLE} to the server's key.",
         )
-    if status == 404:
+    if loading and status == 404:
         return InvalidLoadOptionError(
             message, parameter="base_url", value=base_url, hint=_address_hint(base_url)
         )
     if status == 429:
         return EngineBusyError(message, hint="Try again later, or send fewer at once.")
     hint = "Ask again later; the server's log may say why."
-    return ServerError(message, parameter="base_url", value=base_url, hint=hint)
+    return ServerError(message, parameter="base_url", hint=hint)
 
 
-def unreachable(error: BaseException, base_url: str) -> BaseException:
-    """What to tell of an error that a connection met; one of ours stays as it is."""
+def unreachable(error: BaseException, base_url: str) -> Aquila2Error:
+    """What to tell of an error that a request met; one of ours stays as it is."""
     import httpx
 
-    if not isinstance(error, (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)):
+    if isinstance(error, Aquila2Error):
         return error
+    if not isinstance(error, (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)):
+        return ServerError(f"The server's answer could not be read ({type(error).__name__}).")
     return ServerError(
-        f"{base_url} could not be reached, or the connection broke ({type(error).__name__}).",
+        f"The server could not be reached, or the connection broke ({type(error).__name__}).",
         parameter="base_url",
         value=base_url,
         hint="Check the address, and whether the server is up.",
@@ -184,13 +224,15 @@ async def lines_of(response: httpx.Response) -> AsyncIterator[str]:
     Raises:
         ServerError: One is.
     """
+    check_plain(response)
     kept = bytearray()
-    async for part in response.aiter_bytes():
-        kept += part
-        *lines, rest = kept.split(b"\n")
-        kept = bytearray(rest)
-        for line in lines:
-            yield line.decode("utf-8", "replace").rstrip("\r")
+    async for part in response.aiter_raw():
+        # Only what is new is looked through: a long line may come byte by byte.
+        first, *more = part.split(b"\n")
+        kept += first
+        for piece in more:
+            yield kept.decode("utf-8", "replace").rstrip("\r")
+            kept = bytearray(piece)
         if len(kept) > _LONGEST_LINE:
             raise ServerError("The server's answer has a line without an end.")
     if kept:

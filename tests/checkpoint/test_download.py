@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aquila2_runtime.checkpoint.config import read_config
+from aquila2_runtime.checkpoint.hub_cache import cache_folder, unfinished
 from aquila2_runtime.checkpoint.hub_files import choose_files
 from aquila2_runtime.checkpoint.resolve import ResolvedCheckpoint, resolve
 from aquila2_runtime.checkpoint.verify import verify_weights
@@ -326,3 +327,51 @@ def test_a_snapshot_that_was_being_laid_out_is_not_taken_for_whole(
     path = fetch(tmp_path, revision=commit).path
     assert {file.name for file in path.iterdir()} == set(files)
     assert fetch(tmp_path, revision=commit, offline=True).path == path
+
+
+def test_without_weights_the_small_files_alone_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    hub.add("someone/model", files)
+    small = {name for name in files if not name.endswith(".safetensors")}
+    found = fetch(tmp_path, weights=False)
+    assert hub.fetched() == small
+    assert read_config(found.path).max_position == 128
+    assert fetch(tmp_path, weights=False, offline=True) == found
+    with pytest.raises(ModelNotFoundError):
+        fetch(tmp_path, offline=True)
+    hub.requests.clear()
+    assert fetch(tmp_path) == found
+    assert hub.fetched() == set(files) - small
+    assert fetch(tmp_path, offline=True) == found
+
+
+def test_a_repository_without_weights_is_described_all_the_same(hub: Hub, tmp_path: Path) -> None:
+    files = {k: v for k, v in files_of(tmp_path).items() if not k.endswith(".safetensors")}
+    hub.add("someone/model", files)
+    assert read_config(fetch(tmp_path, weights=False).path).max_position == 128
+    with pytest.raises(WeightsError):
+        fetch(tmp_path)
+
+
+def test_small_files_of_a_newer_commit_leave_the_whole_copy_to_be_found_offline(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.add("someone/model", files_of(tmp_path))
+    whole = fetch(tmp_path)
+    newer = hub.add("someone/model", files_of(tmp_path, max_position_embeddings=256))
+    described = fetch(tmp_path, weights=False)
+    assert described.revision == newer
+    assert read_config(described.path).max_position == 256
+    assert fetch(tmp_path, offline=True) == whole
+
+
+def test_the_note_of_weights_that_are_on_their_way_stays(hub: Hub, tmp_path: Path) -> None:
+    commit = hub.add("someone/model", files_of(tmp_path))
+    folder = cache_folder("someone/model", str(tmp_path / "cache"))
+    fetch(tmp_path)
+    unfinished(folder, commit).begin()
+    fetch(tmp_path, weights=False)
+    with pytest.raises(ModelNotFoundError):
+        fetch(tmp_path, offline=True)
+    fetch(tmp_path)
+    assert fetch(tmp_path, offline=True).revision == commit

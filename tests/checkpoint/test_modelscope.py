@@ -373,3 +373,31 @@ def test_a_download_killed_at_thirty_random_bytes_always_resumes(
 ) -> None:
     for seed in range(100, 130):
         run_killed(hub, downloads, large, tmp_path / f"cache{seed}", seed)
+
+
+def test_without_weights_the_small_files_alone_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    hub.add("someone/model", files)
+    small = {name for name in files if not name.endswith(".safetensors")}
+    found = fetch(tmp_path, weights=False)
+    assert hub.fetched() == small
+    assert fetch(tmp_path, weights=False, offline=True) == found
+    with pytest.raises(ModelNotFoundError):
+        fetch(tmp_path, offline=True)
+    check_whole(fetch(tmp_path).path, files)
+    assert fetch(tmp_path, offline=True) == found
+
+
+def test_small_files_that_changed_beside_weights_are_no_whole_copy(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """There is one folder for every commit."""
+    hub.add("someone/model", files_of(tmp_path))
+    fetch(tmp_path)
+    newer = files_of(tmp_path, max_position_embeddings=256)
+    hub.add("someone/model", newer)
+    assert read_config(fetch(tmp_path, weights=False).path).max_position == 256
+    with pytest.raises(ModelNotFoundError):
+        fetch(tmp_path, offline=True)
+    check_whole(fetch(tmp_path).path, newer)
+    fetch(tmp_path, offline=True)

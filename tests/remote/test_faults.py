@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,22 +14,29 @@ import pytest
 
 from aquila2_runtime import (
     Aquila2Runtime,
+    Choice,
     EngineBusyError,
     EngineClosedError,
     FinishReason,
     InvalidRequestError,
+    JsonSchema,
     Message,
+    Regex,
     RequestTimeoutError,
     SamplingParams,
     ServerError,
+    Tool,
 )
 from aquila2_runtime.engine.base import EngineRequest
+from aquila2_runtime.server import ServerSettings, create_app
+from aquila2_runtime.server.connections import Connection
 from tests.remote.conftest import DONE, Script, events, piece, scripted
+from tests.server.conftest import running
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 ASKED = [Message("user", "Hello!")]
 LIMITED = SamplingParams(temperature=0, max_tokens=20)
-LOGPROBS = LIMITED.replace(logprobs=1)
+LOGPROBS, LONG = LIMITED.replace(logprobs=1), LIMITED.replace(max_tokens=60)
 
 
 class Case:
@@ -63,8 +72,8 @@ def case(demo_model: str) -> Iterator[Case]:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, InvalidRequestError), (422, InvalidRequestError), (401, InvalidRequestError),
-        (404, InvalidRequestError), (429, EngineBusyError), (500, ServerError),
+        (400, InvalidRequestError), (422, InvalidRequestError), (401, ServerError),
+        (404, ServerError), (429, EngineBusyError), (500, ServerError),
         (502, ServerError), (503, ServerError), (302, ServerError), (204, ServerError),
     ],
 )  # fmt: skip
@@ -117,6 +126,9 @@ def test_a_long_refusal_is_shortened(case: Case) -> None:
         [piece(*[300] * 21)],
         [piece(300), *[piece(300)] * 20],
         [piece(300, finish="tired")],
+        [piece(300, finish="abort")],
+        [piece(300, finish="timeout")],
+        [piece(300), {"choices": [{"text": "x", "finish_reason": None}]}],
         [{"choices": [{"finish_reason": 3}]}],
         [{"error": {"message": "out of memory"}}],
         [piece(300), {"error": {"message": "out of memory"}}],
@@ -139,6 +151,9 @@ def test_nonsense_is_no_answer(case: Case, pieces: list[Any]) -> None:
         {"token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0}]},
         {"token_logprobs": [-1.0], "top_logprobs": [{"token_id:9999": -1.0}]},
         {"token_logprobs": [-1.0], "top_logprobs": [{"token_id:300": "x"}]},
+        {"token_logprobs": [10**400]},
+        {"token_logprobs": [float("inf")]},
+        {"token_logprobs": [-1.0], "top_logprobs": [{"token_id:" + "9" * 5_000: -1.0}]},
     ],
 )
 def test_log_probabilities_that_were_asked_for_must_come(case: Case, logprobs: Any) -> None:
@@ -178,6 +193,46 @@ def test_seeds_stay_within_what_servers_take(case: Case) -> None:
     assert sorted(body["seed"] for body in case.script.bodies) == [-(2**63), last]
 
 
+@pytest.mark.parametrize(
+    ("constraint", "text", "kept"),
+    [
+        (JsonSchema({"type": "integer"}), "12", True),
+        (JsonSchema({"type": "integer"}), "one", False),
+        (JsonSchema({"type": "object"}), "{", False),
+        (Choice(("yes", "no")), "yes", True),
+        (Choice(("yes", "no")), "maybe", False),
+        (Regex("[0-9]{2}"), "1", False),
+    ],
+)
+def test_a_form_that_the_server_does_not_keep_is_seen(
+    case: Case, constraint: Any, text: str, kept: bool
+) -> None:
+    ids = case.runtime.tokenizer.encode_ordinary(text)
+    params = LIMITED.replace(constraint=constraint)
+    said = events(*[piece(token_id) for token_id in ids], piece(finish="stop"), DONE)
+    if kept:
+        assert case.ask(said, params).text == text
+    else:
+        with pytest.raises(ServerError, match="guidance"):
+            case.ask(said, params)
+    case.check()
+
+
+def test_a_cut_answer_is_a_cut_one(case: Case) -> None:
+    ids = case.runtime.tokenizer.encode_ordinary('{"a')
+    params = LIMITED.replace(constraint=JsonSchema({"type": "object"}))
+    out = case.ask(events(*map(piece, ids), piece(finish="length"), DONE), params)
+    assert (out.text, out.finish_reason) == ('{"a', FinishReason.LENGTH)
+
+
+def test_a_call_that_must_come_and_does_not_is_seen(case: Case) -> None:
+    ids = case.runtime.tokenizer.encode_ordinary("No.")
+    tool = Tool("now", "Tells the time.", {"type": "object", "properties": {}})
+    with pytest.raises(ServerError, match="guidance"):
+        case.ask(events(piece(*ids, finish="stop"), DONE), LONG, tools=[tool], tool_choice="any")
+    case.check()
+
+
 def test_text_without_ids_names_the_servers_that_have_them(case: Case) -> None:
     told = {"choices": [{"text": "Hello", "finish_reason": None}]}
     with pytest.raises(ServerError, match=r"vLLM 0\.10\.2"):
@@ -215,6 +270,79 @@ def test_a_whole_answer_is_kept_though_the_end_of_the_stream_is_not(case: Case) 
 
     assert case.ask(cut).choices[0].token_ids == (300,)
     case.check()
+
+
+def test_a_server_that_goes_on_behind_the_end_holds_nobody_up(case: Case) -> None:
+    held = Held()
+    held.last = True
+    began = time.monotonic()
+    out = case.ask(held, timeout=1)
+    assert out.finish_reason is FinishReason.LENGTH
+    assert time.monotonic() - began < 30
+    case.check()
+
+
+def test_connections_are_used_again(demo_runtime: Aquila2Runtime, demo_model: str) -> None:
+    opened: list[int] = []
+
+    class Counted(Connection):
+        def connection_made(self, transport: Any) -> None:
+            opened.append(1)
+            super().connection_made(transport)
+
+    app = create_app(demo_runtime, ServerSettings(served_name="m"))
+    with running(app, http=Counted) as port:
+        url = f"http://127.0.0.1:{port}/v1"
+        options = {"engine": "openai", "template": demo_runtime.info.template}
+        with Aquila2Runtime.load(demo_model, base_url=url, **options) as runtime:
+            for _ in range(4):
+                runtime.chat(ASKED, LIMITED)
+    assert len(opened) == 2  # one for the list of models
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_packed_body_is_not_unpacked(case: Case, status: int) -> None:
+    def packed(handler: Any) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Content-Encoding", "gzip, gzip")
+        handler.end_headers()
+        handler.wfile.write(gzip.compress(gzip.compress(bytes(100_000_000))))
+
+    with pytest.raises(ServerError, match="plain bodies"):
+        case.ask(packed)
+    assert case.script.headers[-1]["Accept-Encoding"] == "identity"
+    case.check()
+
+
+def test_a_long_line_that_comes_byte_by_byte_holds_nothing_up(case: Case) -> None:
+    def drip(handler: Any) -> None:
+        handler.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 4_000_000)
+        for _ in range(20_000):
+            handler.wfile.write(b"x")
+
+    began = time.monotonic()
+    with pytest.raises((RequestTimeoutError, ServerError)):
+        case.ask(drip, timeout=2)
+    assert time.monotonic() - began < 30
+    case.check()
+
+
+def test_what_a_refusal_says_is_one_line_without_signs_for_terminals(case: Case) -> None:
+    told = json.dumps({"detail": "x\n2026 ERROR forged \x1b[2J"})
+    with pytest.raises(InvalidRequestError) as caught:
+        case.ask(events(told, status=400))
+    assert "x 2026 ERROR forged [2J" in str(caught.value)
+
+
+def test_a_salt_that_no_body_can_carry_is_refused(case: Case) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        case.ask(events(DONE), cache_salt="\ud83d")
+    assert caught.value.parameter == "cache_salt"
 
 
 def test_comments_blank_lines_and_pieces_without_choices_are_passed_over(case: Case) -> None:
@@ -265,7 +393,7 @@ class Held:
 
     def __init__(self, first: bool = True) -> None:
         self.first, self.begun, self.go = first, threading.Semaphore(0), threading.Event()
-        self.gone = threading.Semaphore(0)
+        self.gone, self.last = threading.Semaphore(0), False
 
     def __call__(self, handler: Any) -> None:
         handler.send_response(200)
@@ -273,6 +401,8 @@ class Held:
         handler.end_headers()
         if self.first:
             handler.wfile.write(f"data: {json.dumps(piece(*range(300, 310)))}\n\n".encode())
+        if self.last:
+            handler.wfile.write(f"data: {json.dumps(piece(finish='length'))}\n\n".encode())
         handler.wfile.flush()
         self.begun.release()
         try:

@@ -11,6 +11,7 @@ import pytest
 from aquila2_runtime import (
     Aquila2Runtime,
     InvalidLoadOptionError,
+    InvalidRequestError,
     Message,
     RuntimeLease,
     SamplingParams,
@@ -75,9 +76,38 @@ def test_an_address_must_be_one(address: Any) -> None:
     assert caught.value.parameter == "base_url"
 
 
-def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
-    with pytest.raises(InvalidLoadOptionError) as caught:
-        LoadOptions(model="m", engine="openai", base_url="http://me:hush@node/v1")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:hush@node/v1", "http://me:hush@node:99999/v1", "ftp://me:hush@node/v1",
+        "http://me:hu sh@node/v1", "http://node/v1?api_key=hush", "http://node/v1#hush",
+    ],
+)  # fmt: skip
+def test_a_secret_in_an_address_is_refused_and_not_shown(address: str) -> None:
+    with pytest.raises(InvalidLoadOptionError, match="AQUILA2_REMOTE_API_KEY") as caught:
+        LoadOptions(model="m", engine="openai", base_url=address)
+    assert "hush" not in str(caught.value) + repr(caught.value.value)
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "a\tb"])
+def test_a_key_that_no_header_can_carry_is_named(
+    load: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("AQUILA2_REMOTE_API_KEY", key)
+    with pytest.raises(InvalidLoadOptionError, match="AQUILA2_REMOTE_API_KEY") as caught:
+        load(URL)
+    assert key not in str(caught.value)
+
+
+def test_a_key_that_the_server_repeats_is_not_told(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AQUILA2_REMOTE_API_KEY", "hush-hush\n")
+    script = Script()
+    script.answer = events('{"detail": "Bearer hush-hush is wrong"}', status=400)
+    with scripted(script) as url, pytest.raises(InvalidRequestError) as caught:
+        load(url).chat(ASKED)
+    assert script.headers[-1]["Authorization"] == "Bearer hush-hush"
     assert "hush" not in str(caught.value)
 
 
@@ -136,6 +166,8 @@ def test_the_only_model_is_taken_and_its_adapters_are_not(load: Any) -> None:
         runtime.chat(ASKED)
         runtime.chat(ASKED, adapter="lawyer")
         assert [body["model"] for body in script.bodies] == ["a", "law"]
+        with pytest.raises(InvalidLoadOptionError, match="no adapter"):
+            load(url, adapters={"other": "a"})
         with pytest.raises(InvalidLoadOptionError, match="'a', 'law'") as caught:
             load(url, adapters={"doctor": "med"})
         assert caught.value.parameter == "adapters"
@@ -177,6 +209,13 @@ def test_what_is_no_such_server_is_said(load: Any, listed: Any) -> None:
     script = Script()
     script.models = listed
     with scripted(script) as url, pytest.raises(ServerError):
+        load(url)
+
+
+def test_a_list_of_models_has_an_end(load: Any) -> None:
+    script = Script()
+    script.models = b"[" + b" " * 5_000_000 + b"]"
+    with scripted(script) as url, pytest.raises(ServerError, match="4 MiB"):
         load(url)
 
 
