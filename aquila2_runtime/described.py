@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from aquila2_runtime.catalog import scales_positions
@@ -38,12 +39,19 @@ class Described:
     template: Template | None
 
     @classmethod
-    def of(cls, options: LoadOptions, *, weights: bool) -> Self:
+    def of(
+        cls,
+        options: LoadOptions,
+        *,
+        weights: bool,
+        check: Callable[[ModelConfig], object] = lambda config: None,
+    ) -> Self:
         """Find a checkpoint, and read what describes it; cheapest checks first.
 
         Args:
             options: Which, and from where.
             weights: Whether weights that are not on this machine are fetched too.
+            check: Refuses what the configuration rules out, before the tokenizer is read.
 
         Raises:
             TemplateError: There is no such template.
@@ -62,6 +70,7 @@ class Described:
             weights=weights,
         )
         config = read_config(resolved.path)
+        check(config)
         tokenizer = Aquila2Tokenizer.load(
             resolved.path,
             vocab_size=config.vocab_size,

@@ -29,7 +29,9 @@ def open_checkpoint(options: LoadOptions) -> tuple[Claim, PromptMaker, RuntimeIn
         from aquila2_runtime.served import open_served
 
         return open_served(options)
-    found = Described.of(options, weights=True)
+    found = Described.of(
+        options, weights=True, check=lambda config: with_stored_form(options, config)
+    )
     found.warn_of_lost_scaling()
     resolved, config = found.resolved, found.config
     options = with_stored_form(options, config)

@@ -128,7 +128,7 @@ def test_a_load_that_fails_midway_leaves_nothing_and_can_be_tried_again(
 ) -> None:
     """C14: whatever fails, in the engine's thread or before it."""
     threads = set(threading.enumerate())
-    for name in ("verify_weights", "load_weights", "Decoder", "PagedKVCache", "TorchEngine"):
+    for name in ("verify_weights", "load_weights", "make_decoder", "make_caches", "TorchEngine"):
         with monkeypatch.context() as patched:
 
             def broken(*args: Any, **kwargs: Any) -> Any:

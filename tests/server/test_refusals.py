@@ -216,6 +216,6 @@ def test_every_error_of_ours_has_a_status_that_says_whose_fault_it_is() -> None:
         if issubclass(kind, errors.InvalidRequestError):
             assert status == 400
         else:
-            assert status in (404, 429, 500, 501, 503, 504), kind
+            assert status in (404, 429, 500, 501, 502, 503, 504), kind
         if kind.retryable and not issubclass(kind, errors.DownloadError):
-            assert status in (429, 503, 504), kind
+            assert status in (429, 502, 503, 504), kind

@@ -23,7 +23,7 @@ class Shape:
     hidden: int = 256
     inner: int = 688
     layers: int = 6
-    theta: float = 50000.0
+    theta: float = 65000.0
     eps: float = 1e-5
     positions: int = WINDOW
 
