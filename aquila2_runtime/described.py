@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from aquila2_runtime.catalog import scales_positions
 from aquila2_runtime.checkpoint.config import read_config
 from aquila2_runtime.checkpoint.resolve import resolve
 from aquila2_runtime.errors import InvalidLoadOptionError, TokenizerError
+from aquila2_runtime.prompts import PromptMaker
 from aquila2_runtime.templates import Template, get_template
 from aquila2_runtime.tokenizer import Aquila2Tokenizer
 
@@ -80,6 +81,26 @@ class Described:
         if template is None and resolved.template is not None:
             template = get_template(resolved.template)
         return cls(resolved, config, tokenizer, template)
+
+    def prompts(
+        self, options: LoadOptions, max_model_len: int, adapters: Mapping[str, str | None]
+    ) -> PromptMaker:
+        """What makes its prompts.
+
+        Args:
+            options: How.
+            max_model_len: Tokens of prompt and answer together.
+            adapters: Names that requests may give, each with the engine's key for it.
+        """
+        return PromptMaker(
+            tokenizer=self.tokenizer,
+            template=self.template,
+            max_model_len=max_model_len,
+            model=self.resolved.name,
+            trailing_space=options.trailing_space,
+            strict_markers=options.strict_markers,
+            adapters=adapters,
+        )
 
     def max_model_len(self, asked: int | None) -> int:
         """Tokens of prompt and answer together: as asked for, or the checkpoint's context.

@@ -37,15 +37,7 @@ def open_checkpoint(options: LoadOptions) -> tuple[Claim, PromptMaker, RuntimeIn
     options = with_stored_form(options, config)
     max_model_len = found.max_model_len(options.max_model_len)
     adapters = check_adapters(options, config, resolved.name)
-    prompts = PromptMaker(
-        tokenizer=found.tokenizer,
-        template=found.template,
-        max_model_len=max_model_len,
-        model=resolved.name,
-        trailing_space=options.trailing_space,
-        strict_markers=options.strict_markers,
-        adapters=request_keys(options, adapters),
-    )
+    prompts = found.prompts(options, max_model_len, request_keys(options, adapters))
     use = load_model(options, resolved, config, found.tokenizer, max_model_len, adapters)
     model = use.model
     if model is None:

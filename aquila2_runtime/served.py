@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from aquila2_runtime.described import Described
@@ -74,7 +74,7 @@ def open_served(options: LoadOptions) -> tuple[Claim, PromptMaker, RuntimeInfo]:
     found = Described.of(options, weights=False)
     remote = Remote(options.base_url or "", key=server_key())
     listed = {model.name: model for model in remote.models()}
-    chosen = _chosen(options, found, list(listed.values()))
+    chosen = _chosen(options, found, listed)
     for name, served in options.adapter_pairs:
         if served not in listed:
             raise _absent("adapters", f"{name}={served}", listed)
@@ -85,15 +85,8 @@ def open_served(options: LoadOptions) -> tuple[Claim, PromptMaker, RuntimeInfo]:
                 value=served,
                 hint="Another model's ids are not this one's.",
             )
-    prompts = PromptMaker(
-        tokenizer=found.tokenizer,
-        template=found.template,
-        max_model_len=_max_model_len(options, found, chosen),
-        model=found.resolved.name,
-        trailing_space=options.trailing_space,
-        strict_markers=options.strict_markers,
-        adapters=dict(options.adapter_pairs),
-    )
+    max_model_len = _max_model_len(options, found, chosen)
+    prompts = found.prompts(options, max_model_len, dict(options.adapter_pairs))
     engine = OpenAIEngine(
         dataclasses.replace(remote, model=chosen.name),
         name=found.resolved.name,
@@ -104,14 +97,15 @@ def open_served(options: LoadOptions) -> tuple[Claim, PromptMaker, RuntimeInfo]:
     return use, prompts, _info(options, found, prompts, chosen)
 
 
-def _chosen(options: LoadOptions, found: Described, listed: Sequence[ServedModel]) -> ServedModel:
+def _chosen(
+    options: LoadOptions, found: Described, listed: Mapping[str, ServedModel]
+) -> ServedModel:
     """The model to ask: the one that is named, the only one, or the one of the same name."""
-    names = {model.name: model for model in listed}
     if options.remote_model is not None:
-        if options.remote_model not in names:
-            raise _absent("remote_model", options.remote_model, names)
-        return names[options.remote_model]
-    own = [model for model in listed if model.parent is None]
+        if options.remote_model not in listed:
+            raise _absent("remote_model", options.remote_model, listed)
+        return listed[options.remote_model]
+    own = [model for model in listed.values() if model.parent is None]
     if len(own) == 1:
         return own[0]
     wanted = found.resolved.name.rpartition("/")[2].lower()
@@ -119,7 +113,7 @@ def _chosen(options: LoadOptions, found: Described, listed: Sequence[ServedModel
     if len(alike) == 1:
         return alike[0]
     raise InvalidLoadOptionError(
-        f"{options.base_url} has {len(own)} models: {_list(names)}.",
+        f"{options.base_url} has {len(own)} models: {_list(listed)}.",
         parameter="remote_model",
         hint="Say which with remote_model=.",
     )

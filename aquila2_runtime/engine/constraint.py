@@ -57,6 +57,11 @@ class TokenConstraint(abc.ABC):
         """Whether the answer was closed because few tokens were left."""
 
 
+def is_set(mask: bytes | None, token_id: int) -> bool:
+    """Whether a mask allows an id; None allows every one."""
+    return mask is None or bool(mask[token_id // 8] >> token_id % 8 & 1)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Form:
     """A constraint for an engine elsewhere, which holds answers to it there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aquila2_runtime.engine.base import Finished
+from aquila2_runtime.engine.constraint import is_set
 from aquila2_runtime.errors import ServerError
 from aquila2_runtime.outputs import FinishReason
 
@@ -32,8 +33,7 @@ class FormCheck:
         rule = self._rule
         if rule is None or (token_id == self._eos and rule.ended):
             return
-        mask = None if rule.allows(token_id) else rule.mask()
-        if mask is not None and not mask[token_id // 8] >> token_id % 8 & 1:
+        if not (rule.allows(token_id) or is_set(rule.mask(), token_id)):
             raise _not_kept()
         if token_id != self._eos:
             rule.advance(token_id)
@@ -47,8 +47,7 @@ class FormCheck:
         rule = self._rule
         if rule is None or rule.ended or finished.reason is not FinishReason.STOP:
             return finished
-        mask = rule.mask()
-        if mask is not None and not mask[self._eos // 8] >> self._eos % 8 & 1:
+        if not is_set(rule.mask(), self._eos):
             raise _not_kept()
         return finished
 

@@ -14,30 +14,21 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
 
 from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished, Started
+from aquila2_runtime.engine.event_stream import beginning, events
 from aquila2_runtime.engine.form_check import FormCheck
 from aquila2_runtime.engine.handle import Mailbox, RequestHandle
 from aquila2_runtime.engine.openai_wire import AnswerReader, body_for
-from aquila2_runtime.engine.remote import Remote, check_plain, lines_of, refusal, unreachable
+from aquila2_runtime.engine.refusals import MAX_WAITING, closed, of_another_process, queue_full
+from aquila2_runtime.engine.remote import Remote, refusal, unreachable
 from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
-from aquila2_runtime.errors import (
-    EngineBusyError,
-    EngineClosedError,
-    InvalidSamplingParamsError,
-    ServerError,
-)
+from aquila2_runtime.errors import InvalidSamplingParamsError, ServerError
 from aquila2_runtime.outputs import FinishReason
 from aquila2_runtime.plain_text import check_text
 
-if TYPE_CHECKING:
-    import httpx
-
-MAX_WAITING: Final = 4_096
-_EVENT: Final = "data:"
-_LAST: Final = "[DONE]"
 # Behind the end of an answer only counts come, and the end of the connection's turn.
 _TAIL_SECONDS: Final = 2.0
 
@@ -51,7 +42,7 @@ class _Flight:
     mailbox: Mailbox
     submitted: float
     finished: Finished | None = None
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Finished] | None = None
 
 
 class OpenAIEngine(Engine):
@@ -89,11 +80,7 @@ class OpenAIEngine(Engine):
     def submit(self, request: EngineRequest) -> RequestHandle:
         """Queue a request and return at once (see ``Engine.submit``)."""
         if os.getpid() != self._pid:
-            raise EngineClosedError(
-                f"The runtime of {self.name} was loaded in another process; "
-                "its thread does not exist in this forked one.",
-                hint='Load the checkpoint here, or start the process with "spawn".',
-            )
+            raise of_another_process(self.name)
         if request.params.prompt_logprobs is not None:
             raise InvalidSamplingParamsError(
                 "prompt_logprobs are there for weights on this machine alone.",
@@ -106,12 +93,9 @@ class OpenAIEngine(Engine):
         flight = _Flight(next(self._ids), request, mailbox, time.monotonic())
         with self._lock:
             if self._ended:
-                raise self._last_word()
+                raise closed(self.name)
             if len(self._live) - self._running >= MAX_WAITING:
-                raise EngineBusyError(
-                    f"{MAX_WAITING} requests are waiting already.",
-                    hint="Try again later, or send fewer at once.",
-                )
+                raise queue_full(MAX_WAITING)
             self._live[flight.request_id] = flight
         handle = RequestHandle(self, flight.request_id, mailbox)
         self._call(lambda: self._begin(flight))
@@ -160,7 +144,7 @@ class OpenAIEngine(Engine):
                 left, self._live = list(self._live.values()), {}
             self._running = 0
             for flight in left:
-                flight.mailbox.fail(self._last_word())
+                flight.mailbox.fail(closed(self.name))
 
     async def _serve(self) -> None:
         turns = asyncio.Semaphore(self._most)
@@ -177,51 +161,42 @@ class OpenAIEngine(Engine):
     def _begin(self, flight: _Flight) -> None:
         if flight.request_id in self._live and not self._ended:
             flight.task = asyncio.ensure_future(self._answer(flight))
-            flight.task.add_done_callback(lambda _: self._end_unbegun(flight))
+            flight.task.add_done_callback(lambda task: self._land(flight, task))
 
     def _cancel(self, request_id: int) -> None:
         flight = self._live.get(request_id)
         if flight is not None and flight.task is not None:
             flight.task.cancel()
 
-    async def _answer(self, flight: _Flight) -> None:
-        """See one request to its end: its reader hears of it whatever happens."""
-        mailbox = flight.mailbox
+    async def _answer(self, flight: _Flight) -> Finished:
+        """See one request to its end."""
         try:
             async with asyncio.timeout_at(flight.request.deadline), self._turns:
                 self._running += 1
                 try:
-                    finished = await self._read(flight)
+                    return await self._read(flight)
                 finally:
                     self._running -= 1
-            self._forget(flight)
-            mailbox.finish(finished)
         except TimeoutError:
-            self._forget(flight)
-            mailbox.finish(flight.finished or Finished(FinishReason.TIMEOUT))
-        except asyncio.CancelledError:
-            self._forget(flight)
-            if self._ended:
-                mailbox.fail(self._last_word())
-            else:
-                mailbox.finish(Finished(FinishReason.ABORT))
-        except BaseException as error:
-            self._forget(flight)
-            mailbox.fail(unreachable(error, self._remote.base_url))
+            return flight.finished or Finished(FinishReason.TIMEOUT)
 
-    def _end_unbegun(self, flight: _Flight) -> None:
-        """End a request that was cancelled before its first step: nothing of ``_answer`` ran."""
-        if flight.request_id in self._live:
-            self._forget(flight)
-            if self._ended:
-                flight.mailbox.fail(self._last_word())
-            else:
-                flight.mailbox.finish(Finished(FinishReason.ABORT))
+    def _land(self, flight: _Flight, task: asyncio.Task[Finished]) -> None:
+        """Tell a request's reader how it ended, whatever ended it.
 
-    def _forget(self, flight: _Flight) -> None:
-        """Count a request out before its reader hears that it ended."""
-        with self._lock:
+        Called when its task is over, of which nothing ran where it was cancelled at once.
+        """
+        with self._lock:  # counted out before its reader hears of it
             self._live.pop(flight.request_id, None)
+        if not task.cancelled():
+            error = task.exception()
+            if error is None:
+                flight.mailbox.finish(task.result())
+            else:
+                flight.mailbox.fail(unreachable(error, self._remote.base_url))
+        elif self._ended:
+            flight.mailbox.fail(closed(self.name))
+        else:
+            flight.mailbox.finish(Finished(FinishReason.ABORT))
 
     async def _read(self, flight: _Flight) -> Finished:
         request, mailbox, submitted = flight.request, flight.mailbox, flight.submitted
@@ -231,8 +206,8 @@ class OpenAIEngine(Engine):
         self._count(tokens_computed=len(request.prompt_token_ids))
         check = FormCheck(request)
         with _kept_when(lambda: flight.finished is not None):
-            async with self._asked(body) as events, asyncio.timeout(None) as tail:
-                async for data in events:
+            async with self._asked(body) as told, asyncio.timeout(None) as tail:
+                async for data in told:
                     for token_id, logprob in reader.take(data):
                         check.take(token_id)
                         if began is None:
@@ -260,18 +235,13 @@ class OpenAIEngine(Engine):
         """Send a request; gives the answer's events, or raises what the refusal means."""
         async with self._client.stream("POST", "completions", json=body) as response:
             if response.status_code != 200:
-                raise refusal(response.status_code, await _beginning(response), self._remote)
-            async with contextlib.aclosing(_events(response)) as events:
-                yield events
+                raise refusal(response.status_code, await beginning(response), self._remote)
+            async with contextlib.aclosing(events(response)) as found:
+                yield found
 
     def _count(self, **more: int) -> None:
         counts = {name: getattr(self._stats, name) + added for name, added in more.items()}
         self._stats = dataclasses.replace(self._stats, **counts)
-
-    def _last_word(self) -> EngineClosedError:
-        return EngineClosedError(
-            f"The runtime of {self.name} was closed.", hint="Load the checkpoint again."
-        )
 
 
 @contextlib.contextmanager
@@ -284,32 +254,3 @@ def _kept_when(whole: Callable[[], bool]) -> Iterator[None]:
     except (httpx.HTTPError, TimeoutError, ServerError):
         if not whole():
             raise
-
-
-async def _events(response: httpx.Response) -> AsyncGenerator[str]:
-    """The data of server-sent events, each on one line; comments are passed over."""
-    kind = response.headers.get("content-type", "")
-    if not kind.startswith("text/event-stream"):
-        raise ServerError(
-            f"The server answered with {kind[:80]!r} and no event stream.",
-            parameter="base_url",
-            hint="base_url must name aquila2 serve, or vLLM 0.10.2 or later.",
-        )
-    ended = False
-    async for line in lines_of(response):
-        data = line.removeprefix(_EVENT).strip()
-        # What is read to its end leaves the connection to the next request.
-        ended = ended or (line.startswith(_EVENT) and data == _LAST)
-        if line.startswith(_EVENT) and not ended:
-            yield data
-
-
-async def _beginning(response: httpx.Response) -> Any:
-    """What a refusal says, read as far as it can matter."""
-    check_plain(response)
-    kept = b""
-    async for part in response.aiter_raw():
-        kept += part
-        if len(kept) > 65_536:
-            break
-    return kept[:65_536].decode("utf-8", "replace")

@@ -16,6 +16,7 @@ from aquila2_runtime.engine.base import EngineRequest, Finished, IdLogprob
 from aquila2_runtime.errors import Aquila2Error, InvalidRequestError, ServerError
 from aquila2_runtime.outputs import FinishReason
 
+KNOWN_SERVERS: Final = "base_url must name aquila2 serve, or vLLM 0.10.2 or later."
 _NAMED: Final = "token_id:"
 _BARRED: Final = -9999.0  # what vLLM says of ids that cannot come; JSON has no infinity
 # "abort" and "timeout" are not the caller's doing there.
@@ -115,7 +116,7 @@ class AnswerReader:
             raise ServerError(
                 "The server answers with text and without token ids.",
                 parameter="base_url",
-                hint="Use aquila2 serve, or vLLM 0.10.2 or later.",
+                hint=KNOWN_SERVERS,
             )
         self._count += len(ids)
         if self._count > self._request.max_tokens or (ids and self.finished is not None):
@@ -213,5 +214,5 @@ def _strange(where: str) -> NoReturn:
     raise ServerError(
         f"The server's answer is not as it must be at {where!r}.",
         parameter=where,
-        hint="base_url must name aquila2 serve, or vLLM 0.10.2 or later.",
+        hint=KNOWN_SERVERS,
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
-from aquila2_runtime.engine.openai_wire import said
+from aquila2_runtime.engine.event_stream import check_plain
+from aquila2_runtime.engine.openai_wire import KNOWN_SERVERS, said
 from aquila2_runtime.errors import (
     Aquila2Error,
     EngineBusyError,
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 10.0
 # Without a byte for so long, a server is not thinking but gone. Prompts of others come first there.
 _SILENT_SECONDS: Final = 600.0
-_LONGEST_LINE: Final = 8 << 20  # bytes
 # Shorter than servers keep a connection that nobody uses, so that none is used as it is closed.
 _IDLE_SECONDS: Final = 2.0
 _MOST_MODELS: Final = 1_000
 _MOST_BYTES: Final = 4 << 20  # of a list of models
-_PLAIN: Final = ("", "identity")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,17 +108,6 @@ class ServedModel:
     name: str
     parent: str | None
     max_model_len: int | None
-
-
-def check_plain(response: httpx.Response) -> None:
-    """Refuse a body that is packed though that was not asked for.
-
-    Raises:
-        ServerError: It is.
-    """
-    packed = response.headers.get("content-encoding", "").strip().lower()
-    if packed not in _PLAIN:
-        raise ServerError(f"The server sent {packed[:40]!r} where only plain bodies are read.")
 
 
 def _whole(response: httpx.Response, base_url: str) -> str:
@@ -218,27 +205,6 @@ def unreachable(error: BaseException, base_url: str) -> Aquila2Error:
     )
 
 
-async def lines_of(response: httpx.Response) -> AsyncIterator[str]:
-    """The lines of a body, by line feeds alone; none may be endless.
-
-    Raises:
-        ServerError: One is.
-    """
-    check_plain(response)
-    kept = bytearray()
-    async for part in response.aiter_raw():
-        # Only what is new is looked through: a long line may come byte by byte.
-        first, *more = part.split(b"\n")
-        kept += first
-        for piece in more:
-            yield kept.decode("utf-8", "replace").rstrip("\r")
-            kept = bytearray(piece)
-        if len(kept) > _LONGEST_LINE:
-            raise ServerError("The server's answer has a line without an end.")
-    if kept:
-        yield kept.decode("utf-8", "replace")
-
-
 def _parameter(told: Any) -> str | None:
     inner = told.get("error") if isinstance(told, dict) else None
     found = inner.get("param") if isinstance(inner, dict) else None
@@ -248,4 +214,4 @@ def _parameter(told: Any) -> str | None:
 def _address_hint(base_url: str) -> str:
     if not base_url.endswith("/v1"):
         return 'The address of such a server mostly ends in "/v1".'
-    return "base_url must name aquila2 serve, or vLLM 0.10.2 or later."
+    return KNOWN_SERVERS

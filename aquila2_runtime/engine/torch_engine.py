@@ -25,11 +25,11 @@ from aquila2_runtime.engine import faults
 from aquila2_runtime.engine.base import Engine, EngineRequest, EngineStats, Finished
 from aquila2_runtime.engine.counters import Counters
 from aquila2_runtime.engine.handle import Mailbox, RequestHandle
+from aquila2_runtime.engine.refusals import MAX_WAITING, closed, of_another_process, queue_full
 from aquila2_runtime.engine.request import Request, Status
 from aquila2_runtime.engine.scheduler import Scheduled
 from aquila2_runtime.engine.shutdown import JOIN_SECONDS, close_at_exit
 from aquila2_runtime.errors import (
-    EngineBusyError,
     EngineClosedError,
     EngineDeadError,
     GenerationError,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MAX_WAITING: Final = 4_096
 _GIVING_UP_SECONDS: Final = 5.0
 
 # What the thread makes when it starts: the runner (with the weights) and the scheduler (with the
@@ -103,10 +102,7 @@ class TorchEngine(Engine):
         self._check_process()
         self._check_alive()
         if self._notes.qsize() + self._counters.stats.waiting >= MAX_WAITING:
-            raise EngineBusyError(
-                f"{MAX_WAITING} requests are waiting already.",
-                hint="Try again later, or send fewer at once.",
-            )
+            raise queue_full(MAX_WAITING)
         mailbox = Mailbox(quiet=request.quiet, bell=request.bell)
         entry = Request(next(self._ids), request, mailbox)
         handle = RequestHandle(self, entry.request_id, mailbox)
@@ -298,9 +294,7 @@ class TorchEngine(Engine):
                 f"The engine of {self.name} failed: {self._death}",
                 hint=faults.remedy_of(self._death),
             )
-        return EngineClosedError(
-            f"The runtime of {self.name} was closed.", hint="Load the checkpoint again."
-        )
+        return closed(self.name)
 
     def _check_alive(self) -> None:
         if self._death is not None or self._closing:
@@ -308,11 +302,7 @@ class TorchEngine(Engine):
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
-            raise EngineClosedError(
-                f"The runtime of {self.name} was loaded in another process; "
-                "its thread does not exist in this forked one.",
-                hint='Load the checkpoint here, or start the process with "spawn".',
-            )
+            raise of_another_process(self.name)
 
 
 def _take(request: Request, choice: Chosen) -> Finished | None:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from aquila2_runtime.engine.constraint import TokenConstraint
+from aquila2_runtime.engine.constraint import TokenConstraint, is_set
 from aquila2_runtime.errors import GenerationError, InvalidConstraintError
 from aquila2_runtime.grammar.compiler import Compiled, Compiler
 from aquila2_runtime.grammar.constraints import JSON_STYLE, AnyJson, JsonSchema
@@ -226,8 +226,7 @@ class TextThenCalls(TokenConstraint):
         """Whether an id is certain to be in the mask (see ``TokenConstraint``)."""
         if self._calls is not None:
             return self._calls.allows(token_id)
-        mask = self._grammar.masks[_overlap(self._tail)]
-        return mask is None or bool(mask[token_id // 8] >> token_id % 8 & 1)
+        return is_set(self._grammar.masks[_overlap(self._tail)], token_id)
 
     def settle(self, token_id: int) -> int:
         """Return the id to take; the end of the answer where a call no longer fits."""

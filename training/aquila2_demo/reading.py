@@ -128,9 +128,10 @@ def reading(
     system, frame = _framed(words, document.text, frame)
     turns: list[tuple[str, str]] = []
     chosen = questions(words, document)
-    # Asked from the end of the list. Sorting keeps the order of those on either side.
-    end = first * len(document.text)
-    chosen.sort(key=lambda asked: document.text.find(asked[1]) < end)
+    if first < 1.0:
+        # Asked from the end of the list. Sorting keeps the order of those on either side.
+        end = first * len(document.text)
+        chosen.sort(key=lambda asked: document.text.find(asked[1]) < end)
     for i in range(many):
         if words.chance(unknown):
             text = missing(words, document, 0.5 * rivals)
