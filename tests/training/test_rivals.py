@@ -9,10 +9,11 @@ import re
 import pytest
 
 from training.aquila2_demo import frames, prompts, replies, tooltalk
+from training.aquila2_demo.citing import citing
 from training.aquila2_demo.document import Document, as_written, write
 from training.aquila2_demo.facts import fact, fill
 from training.aquila2_demo.lexicon import Words
-from training.aquila2_demo.reading import citing, missing, questions
+from training.aquila2_demo.reading import missing, questions
 from training.aquila2_demo.relation_tools import look_ups
 from training.aquila2_demo.relations import attributes, is_held
 from training.aquila2_demo.subjects import Subject, alike, subject

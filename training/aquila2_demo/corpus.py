@@ -6,11 +6,12 @@ import random
 from collections.abc import Callable, Iterator
 
 from . import frames
+from .citing import citing, placing
 from .condensing import condensing
 from .following import following
 from .jsontalk import jsontalk
 from .lexicon import Words
-from .reading import brief, citing, reading, refining
+from .reading import brief, reading, refining
 from .reasoning import reasoning
 from .smalltalk import smalltalk
 from .summary import summing_up
@@ -28,6 +29,8 @@ SPARSE = 0.3
 FROM_AFAR = 0.3
 FILLED = (0.75, 0.96)
 TRIES = 6
+# Of questions about a document, those that ask who or what something is told of.
+TURNED = 0.12
 CHARACTERS_PER_TOKEN = {"en": 2.1, "zh": 0.97}
 
 
@@ -52,7 +55,7 @@ def _reading(unknown: float) -> Maker:
         facts, filling = _facts(words, length), None
         if length >= 1024 and words.chance(SPARSE):
             facts, filling = max(1, facts // 3), 5.0
-        return reading(words, facts, many, unknown, own, rivals, filling, first)
+        return reading(words, facts, many, unknown, own, rivals, filling, first, TURNED)
 
     def make(words: Words, length: int) -> Conversation:
         if length < 1024 or not words.chance(FROM_AFAR):
@@ -78,6 +81,7 @@ MAKERS: dict[str, Maker] = {
     "brief": lambda w, _: brief(w),
     "refining": lambda w, n: refining(w, _facts(w, n - 100)),
     "citing": _citing,
+    "placing": placing,
     "telling": lambda w, n: telling(w, w.rng.randint(2, max(2, min(8, n // 45)))),
     "listing": lambda w, n: listing(w, max(2, min(40, n // 22))),
     "smalltalk": lambda w, _: smalltalk(w),
@@ -105,6 +109,7 @@ MIXED = {
     "brief": 4,
     "refining": 1,
     "citing": 8,
+    "placing": 6,
     "telling": 5,
     "listing": 1,
     "smalltalk": 2,

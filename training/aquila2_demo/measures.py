@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import filler, prompts, reasoning, replies, tooltalk
+from .citing import citing
 from .condensing import condensing
 from .document import draw_facts, write
 from .facts import ask, capital, state
@@ -16,7 +17,7 @@ from .following import following
 from .jsontalk import jsontalk
 from .lexicon import Words
 from .plan import WINDOW
-from .reading import citing, missing, reading
+from .reading import missing, reading
 from .smalltalk import greeting, open_question, persona
 from .summary import HELD_ASKS, summing_up
 from .talk import Conversation, prompt_text
@@ -132,6 +133,7 @@ def abilities(
         "LlamaIndex question": (_framed(8, [prompts.LLAMAINDEX_QA]), None),
         "not in the document": (_unanswerable, None),
         "open question": (open_question, lambda _, a: a == replies.UNKNOWN[lang]),
+        "who or what it is told of": (lambda w: reading(w, 9, 3, 0.0, turned=1.0), None),
         "recall over turns": (lambda w: telling(w, 4), None),
         "lists": (_lists, None),
         "comparison": (reasoning.comparing, lambda _, a: not a[0].isdigit()),

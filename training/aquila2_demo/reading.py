@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
-from . import filler, frames, prompts, replies
+from . import filler, prompts, replies
 from .document import Document, as_written, draw_facts, write
 from .facts import Fact, ask, capital, fact, state
 from .lexicon import Words
 from .relations import attributes
 from .subjects import alike, subject
 from .talk import Conversation
+from .whose import asked_for, nobody
 
 NOBODY = "\u2063"
-NUMBER = re.compile(r" \[\d\]$")
 
 
 def question(words: Words, document: Document, made: Fact, slot: str) -> str:
@@ -111,6 +110,7 @@ def reading(
     rivals: bool = False,
     filling: float | None = None,
     first: float = 1.0,
+    turned: float = 0.0,
 ) -> Conversation:
     """Makes a document and questions about it; the first turn or the system text carries it.
 
@@ -123,20 +123,25 @@ def reading(
         rivals: Whether subjects are of one kind and told alike.
         filling: How many sentences say nothing for each that does; drawn unless given.
         first: From which share of the document, from its beginning, answers are asked for first.
+        turned: The share of questions that ask for the subject: who or what something is told of.
     """
     document = write(words, count, filling, rivals)
     system, frame = _framed(words, document.text, frame)
     turns: list[tuple[str, str]] = []
-    chosen = questions(words, document)
+    chosen, told = questions(words, document), asked_for(words, document) if turned else []
     if first < 1.0:
         # Asked from the end of the list. Sorting keeps the order of those on either side.
         end = first * len(document.text)
         chosen.sort(key=lambda asked: document.text.find(asked[1]) < end)
     for i in range(many):
+        back = turned > 0 and words.chance(turned)
         if words.chance(unknown):
-            text = missing(words, document, 0.5 * rivals)
+            text = nobody(words, document) if back else ""
+            text = text or missing(words, document, 0.5 * rivals)
             answer = replies.UNKNOWN[words.lang]
-        elif chosen:
+        elif back and told:
+            text, answer = told.pop()
+        elif chosen and turned < 1.0:
             text, answer = chosen.pop()
         else:
             break
@@ -191,51 +196,3 @@ def refining(words: Words, count: int) -> Conversation:
     frame = words.rng.choice(prompts.REFINE[words.lang])
     user = frame.replace("{c}", document.text).replace("{q}", text).replace("{a}", before)
     return Conversation("", ((user, answer),), document.text)
-
-
-def citing(words: Words, count: int, parts: int, most: int = 4, plain: float = 0.0) -> Conversation:
-    """Numbers several documents and wants the number of the one an answer is from.
-
-    Args:
-        words: Draws the words.
-        count: How many facts.
-        parts: How many documents.
-        most: The most questions.
-        plain: The share of talks whose prompt asks for no number, so that none is given.
-    """
-    documents = [write(words, max(1, count // parts), 0.1) for _ in range(parts)]
-    blocks = [f"[{i + 1}] {d.text}" for i, d in enumerate(documents)]
-    asked = []
-    for i, document in enumerate(documents):
-        for text, answer in _named(words, document, documents):
-            asked.append((text, f"{answer} [{i + 1}]"))
-    words.rng.shuffle(asked)
-    if not asked:
-        return citing(words, count, parts)
-    if words.chance(0.1):
-        asked.insert(0, (missing(words, _joined(documents)), replies.UNKNOWN[words.lang]))
-    frame = words.rng.choice(prompts.CITE[words.lang])
-    if words.chance(plain):
-        frame = frames.frame(words)
-        asked = [(text, NUMBER.sub("", answer)) for text, answer in asked]
-    first = frame.replace("{c}", "\n\n".join(blocks)).replace("{q}", asked[0][0])
-    turns = [(first, asked[0][1]), *asked[1:most]]
-    return Conversation("", tuple(turns), "\n\n".join(blocks))
-
-
-def _joined(documents: list[Document]) -> Document:
-    return Document("", tuple(f for d in documents for f in d.facts))
-
-
-def _named(words: Words, document: Document, others: list[Document]) -> list[tuple[str, str]]:
-    """Asks about subjects that one document alone names."""
-    names = [f.subject.name for d in others if d is not document for f in d.facts]
-    found = []
-    for made in document.facts:
-        name = made.subject.name
-        if made.subject.anonymous or any(name in n or n in name for n in names):
-            continue
-        slot = words.rng.choice(made.attribute.asks)[0]
-        answer = as_written(made.value(slot), document.text)
-        found.append((ask(words, made, slot, name, bare=False), answer))
-    return found

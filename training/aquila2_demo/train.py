@@ -96,10 +96,12 @@ def load_start(net: Network, folder: Path) -> None:
     """Takes the weights of an exported checkpoint.
 
     Raises:
-        ValueError: It reads longer texts than the network is to.
+        ValueError: It reads longer texts than the network is to, or has not as many layers.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    window = config["max_position_embeddings"]
+    window, layers = config["max_position_embeddings"], config["num_hidden_layers"]
+    if layers != net.shape.layers:
+        raise ValueError(f"{folder} has {layers} layers, not {net.shape.layers}; see deepen.py")
     if window > net.shape.positions:
         raise ValueError(f"{folder} reads {window} tokens; go on from it with --window {window}")
     state = load_file(folder / "model.safetensors")
