@@ -8,7 +8,7 @@ import pytest
 
 from training.aquila2_demo import replies
 from training.aquila2_demo.document import Document, write
-from training.aquila2_demo.facts import Fact
+from training.aquila2_demo.facts import Fact, shorn
 from training.aquila2_demo.lexicon import Words
 from training.aquila2_demo.reading import reading
 from training.aquila2_demo.relations import attributes
@@ -86,3 +86,20 @@ def test_a_share_of_the_questions_asks_for_the_subject(lang: str) -> None:
             assert answer.lower() in talk.document.lower()
     refused = [reading(words, 9, 3, 1.0, turned=1.0) for _ in range(30)]
     assert {a for talk in refused for _, a in talk.turns} == {replies.UNKNOWN[lang]}
+
+
+@pytest.mark.parametrize(
+    ("lang", "question", "without"),
+    [
+        ("en", "Who is the director of {e}", "Who is the director"),
+        ("en", "What is {e}'s address", "What is the address"),
+        ("en", "To whom did {e} write", ""),
+        ("zh", "{e}的馆长是谁", "馆长是谁"),
+        ("zh", "{e}几点开门", "几点开门"),
+        ("zh", "谁管理{e}", ""),
+    ],
+)
+def test_a_question_loses_its_name_only_where_it_stays_one(
+    lang: str, question: str, without: str
+) -> None:
+    assert shorn(question, lang) == without

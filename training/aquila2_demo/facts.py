@@ -14,6 +14,9 @@ CHOICE = re.compile(r"\(([^()]*)\)")
 AS_OBJECT = re.compile(
     r"\b(of|by|for|to|at|with|from|in|reach|taught|hired|employs|call|ring|phone|married) \{e\}"
 )
+# Of questions that need no name, those whose wording loses it ("Who is the director?").
+SHORN = 0.15
+AT_THE_END = re.compile(r" (of|at|for|in|on) \{e\}$")
 VOWELS = tuple("aeioAEIO")
 ANY_KINDS = ("person", "org", "place", "event", "project")
 
@@ -114,6 +117,15 @@ def tidy(text: str) -> str:
     return " ".join(text.split())
 
 
+def shorn(question: str, lang: str) -> str:
+    """Takes the subject out of the wording of a question; empty where that cannot be."""
+    if lang == "zh":
+        rest = question.removeprefix("{e}的") if question.startswith("{e}的") else question[3:]
+        return rest if question.startswith("{e}") and "{e}" not in rest else ""
+    rest = AT_THE_END.sub("", question).replace("{e}'s ", "the ")
+    return "" if "{e}" in rest else rest
+
+
 def ask(words: Words, made: Fact, slot: str, name: str, bare: bool) -> str:
     """Asks for a slot of a fact; wordings that name no subject are used only when `bare`."""
     templates = dict(made.attribute.asks)[slot]
@@ -126,7 +138,10 @@ def ask(words: Words, made: Fact, slot: str, name: str, bare: bool) -> str:
     else:
         named = [t for t in templates if "{e}" in t] or list(templates)
         text = spell(words, words.rng.choice(named))
-    text = put(tidy(text).replace("{e}", name), made)
+    text = tidy(text)
+    if bare and words.chance(SHORN):
+        text = shorn(text, words.lang) or text
+    text = put(text.replace("{e}", name), made)
     if words.zh:
         return text + ("？" if words.chance(0.92) else "")
     if words.chance(0.96):
