@@ -73,7 +73,7 @@ COMPARE: dict[str, list[tuple[str, str, str, str]]] = {
         ("weight", "{n} kg", "(Which is lighter|Which weighs less), {x} or {y}?", "low"),
         ("length", "{n} metres", "Which is longer, {x} or {y}?", "high"),
         ("length", "{n} metres", "Which is shorter, {x} or {y}?", "low"),
-        ("staff", "{n} people", "(Which is larger|Which has more workers), {x} or {y}?", "high"),
+        ("staff", "{n}", "(Which is larger|Which has more workers), {x} or {y}?", "high"),
         ("age", "{n}", "Who is older, {x} or {y}?", "high"),
         ("age", "{n}", "Who is younger, {x} or {y}?", "low"),
     ],

@@ -24,7 +24,7 @@ RELATIONS = {
         ),
         "org": (
             "founded:Founded|Year|Since:was founded in {v};founder:Founder:was set up by {v};"
-            "based:Seat|Headquarters|City:is based in {v};staff:Staff|Employees:has {v};"
+            "based:Seat|Headquarters|City:is based in {v};staff:Staff|Employees:has {v} people;"
             "makes:Product|Products:makes {v};head:Director|Head:is led by {v}"
         ),
         "place": (
