@@ -11,6 +11,7 @@ from .condensing import condensing
 from .following import following
 from .jsontalk import jsontalk
 from .lexicon import Words
+from .ranking import ranking
 from .reading import brief, reading, refining
 from .reasoning import reasoning
 from .smalltalk import smalltalk
@@ -90,6 +91,7 @@ MAKERS: dict[str, Maker] = {
     "json": lambda w, n: jsontalk(w, max(2, n // 50)),
     "following": lambda w, n: following(w, max(1, _facts(w, n - 40))),
     "reasoning": lambda w, n: reasoning(w, max(3, min(10, n // 40))),
+    "ranking": ranking,
     "condensing": lambda w, _: condensing(w),
     "summary": lambda w, _: summing_up(w),
 }
@@ -118,6 +120,7 @@ MIXED = {
     "json": 6,
     "following": 5,
     "reasoning": 10,
+    "ranking": 4,
     "condensing": 2,
     "summary": 7,
 }

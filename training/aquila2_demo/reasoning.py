@@ -233,8 +233,8 @@ def comparing(words: Words, count: int = 2) -> Conversation:
     return _asked(words, facts, asked)
 
 
-def two_steps(words: Words, count: int) -> Conversation:
-    """Asks about someone or something that another fact names."""
+def two_steps(words: Words, count: int, steps: bool = False) -> Conversation:
+    """Asks about someone or something that another fact names; with `steps`, for each step too."""
     key, kind, between, phrase = words.rng.choice(HOPS[words.lang])
     facts, asked, names = list[Fact](), list[tuple[str, str]](), list[str]()
     second = words.rng.choice(SECOND[between])
@@ -252,7 +252,10 @@ def two_steps(words: Words, count: int) -> Conversation:
         facts += [first, then]
         about = spell(words, phrase).replace("{e}", first.subject.name)
         asked.append((ask(words, then, "v", about, bare=False), then.value("v")))
-    return _asked(words, facts, asked[:4])
+    if steps:
+        alone = [(ask(words, f, "v", f.subject.name, bare=False), f.value("v")) for f in facts]
+        asked += words.rng.sample(alone, len(alone) // 2)
+    return _asked(words, facts, asked if steps else asked[:4])
 
 
 def reasoning(words: Words, count: int) -> Conversation:
@@ -264,4 +267,4 @@ def reasoning(words: Words, count: int) -> Conversation:
         return shelf(words, count)
     if r < 0.65:
         return comparing(words, words.rng.choice([2, 3, 4, 5]))
-    return two_steps(words, min(count, 8))
+    return two_steps(words, min(count, 8), steps=True)

@@ -171,8 +171,11 @@ GENERIC_ASK = {
         "Tell me the {a} of {e}",
         "What {a} (is given for|does) {e}( have|)",
     ],
-    "zh": ["{e}的{a}是什么", "{e}的{a}是多少", "请问{e}的{a}是什么", "{e}的{a}"],
+    "zh": ["{e}的{a}是什么", "请问{e}的{a}是什么", "{e}的{a}"],
 }
+# What Chinese asks for with a word of its own.
+AMOUNT = "{e}的{a}是多少", {"code", "number", "length", "money"}
+FIRM = "{e}的{a}是哪家", {"org"}
 WHO = {
     "en": ["Who is the {a} of {e}", "Who is {e}'s {a}", "(Tell me|Name) the {a} of {e}"],
     "zh": ["{e}的{a}是谁", "谁是{e}的{a}", "请问{e}的{a}是谁"],
@@ -238,5 +241,6 @@ def generic(words: Words) -> Attribute:
     if words.chance(0.4):
         name = words.word() + ("" if words.zh else " ") + name.split(" ")[-1]
     asks = WHO[words.lang] if kind == "person" else GENERIC_ASK[words.lang]
+    asks = asks + [ask for ask, kinds in (AMOUNT, FIRM) if words.zh and kind in kinds]
     fill = [tuple(t.replace("{a}", name) for t in ts) for ts in (GENERIC_SAY[words.lang], asks)]
     return Attribute(name, "any", (("v", kind),), fill[0], (), (("v", fill[1]),))
