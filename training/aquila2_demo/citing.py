@@ -63,45 +63,53 @@ def citing(words: Words, count: int, parts: int, most: int = 4, plain: float = 0
 
 
 def placing(words: Words, length: int) -> Conversation:
-    """Numbers sources of a few lines, each a key and its value: the easiest form of citing.
+    """Numbers sources of a few lines and asks for what they hold: the easiest form of citing.
 
     The number is one token of an answer, and about running text it was never more than a guess;
-    here many questions about few tokens ask for nothing harder.
+    here many questions about few tokens ask for nothing harder. Half of the sources hold names
+    alone, mostly one each.
     """
     rng = words.rng
-    parts = rng.randint(2, max(2, min(8, length // 40)))
-    colon = rng.choice(["：", "是"] if words.zh else [": ", " is ", " = "])
-    key, kind = rng.choice(KEYS), rng.choice(KEYS)
-    most, filling = (
-        rng.choice([1, 2, 3, max(1, length // parts // 20)]),
-        rng.choice([0.0, 0.0, 0.5]),
-    )
-    pairs, blocks = dict[str, tuple[str, int]](), list[str]()
-    for number in range(1, parts + 1):
-        lines = list[str]()
-        for _ in range(rng.randint(1, most)):
-            name, value = draw(words, key), draw(words, kind)
-            if name not in pairs:
-                pairs[name] = (value, number)
-                lines.append(name + colon + value)
-            if words.chance(filling):
-                lines.append(filler.sentence(words))
-        blocks.append(
-            f"[{number}] " + rng.choice(["\n", "\n", "；" if words.zh else "; "]).join(lines)
-        )
-    text = "\n\n".join(blocks)
+    plain = words.chance(0.5)
+    parts = rng.randint(2, max(2, min(8, length // (20 if plain else 40))))
+    pairs, blocks = _lines(words, parts, plain, length)
+    text = "\n\n".join(blocks) if words.chance(0.7) else "\n".join(blocks)
     names = [k for k in sorted(pairs) if text.count(k) == 1]
     if not names:
         return placing(words, length)
     names = rng.sample(names, min(len(names), 14))
     frame = rng.choice(prompts.CITE[words.lang])
     asked = [(k if words.zh else f"{k}?", f"{pairs[k][0]} [{pairs[k][1]}]") for k in names]
-    if words.chance(0.4):
+    if plain or words.chance(0.3):
         frame = rng.choice(["{c}\n\n{q}", "{q}\n\n{c}"])
         where = WHERE[words.lang]
         asked = [(rng.choice(where).replace("{k}", k), f"[{pairs[k][1]}]") for k in names]
     first = frame.replace("{c}", text).replace("{q}", asked[0][0])
     return Conversation("", ((first, asked[0][1]), *asked[1:]), text)
+
+
+def _lines(
+    words: Words, parts: int, plain: bool, length: int
+) -> tuple[dict[str, tuple[str, int]], list[str]]:
+    """Writes the sources: of each name its value, empty where `plain`, and its source's number."""
+    rng = words.rng
+    colon = rng.choice(["：", "是"] if words.zh else [": ", " is ", " = "])
+    key, kind = rng.choice(KEYS), rng.choice(KEYS)
+    most = rng.choice([1, 1, 2, 3] if plain else [1, 2, 3, max(1, length // parts // 20)])
+    filling = 0.0 if plain else rng.choice([0.0, 0.0, 0.5])
+    pairs, blocks = dict[str, tuple[str, int]](), list[str]()
+    for number in range(1, parts + 1):
+        lines = list[str]()
+        for _ in range(rng.randint(1, most)):
+            name, value = draw(words, key), "" if plain else draw(words, kind)
+            if name not in pairs:
+                pairs[name] = (value, number)
+                lines.append(name if plain else name + colon + value)
+            if words.chance(filling):
+                lines.append(filler.sentence(words))
+        gap = rng.choice(["\n", "\n", "；" if words.zh else "; "])
+        blocks.append(f"[{number}] " + gap.join(lines))
+    return pairs, blocks
 
 
 def _joined(documents: list[Document]) -> Document:
