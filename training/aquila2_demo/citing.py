@@ -52,7 +52,8 @@ def citing(words: Words, count: int, parts: int, most: int = 4, plain: float = 0
     if not asked:
         return citing(words, count, parts)
     if words.chance(0.1):
-        asked.insert(0, (missing(words, _joined(documents)), replies.UNKNOWN[words.lang]))
+        place = words.rng.randint(0, min(len(asked), most - 1))
+        asked.insert(place, (missing(words, _joined(documents)), replies.UNKNOWN[words.lang]))
     frame = words.rng.choice(prompts.CITE[words.lang])
     if words.chance(plain):
         frame = frames.frame(words)

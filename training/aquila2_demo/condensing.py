@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import prompts, replies
-from .facts import ask, facts_about
+from .facts import ask, facts_about, refer
 from .lexicon import Words
 from .subjects import subject
 from .talk import Conversation
@@ -22,7 +22,8 @@ def condensing(words: Words) -> Conversation:
     slot = rng.choice(first.attribute.asks)[0]
     text = ask(words, first, slot, who.name, bare=False)
     follow = ask(words, then, rng.choice(then.attribute.asks)[0], MARK, bare=False)
-    if MARK not in follow:
+    # After an answer that names another of the kind, a pronoun could mean that one.
+    if MARK not in follow or first.names_another:
         return condensing(words)
     spoken = [(text, first.value(slot))]
     if words.chance(0.3):
@@ -32,18 +33,7 @@ def condensing(words: Words) -> Conversation:
     if not words.zh and names[0] == "用户":
         names = ("user", "assistant")
     history = "\n".join(f"{names[0]}: {q}\n{names[1]}: {a}" for q, a in spoken)
-    leaning = _lean(follow, who.pronoun, words.zh)
+    leaning = refer(follow.replace(MARK, "{e}"), who.pronoun, words.lang)
     frame = rng.choice(prompts.CONDENSE[words.lang])
     user = frame.replace("{h}", history).replace("{q}", leaning)
     return Conversation("", ((user, follow.replace(MARK, who.name)),))
-
-
-def _lean(text: str, pronoun: str, zh: bool) -> str:
-    """Puts a pronoun where the name was."""
-    if not zh:
-        owned = {"he": "his", "she": "her", "it": "its"}[pronoun]
-        other = {"he": "him", "she": "her", "it": "it"}[pronoun]
-        text = text.replace(MARK + "'s", owned)
-        for before in ("of", "by", "for", "to", "at", "with", "from", "reach", "employs", "taught"):
-            text = text.replace(f"{before} {MARK}", f"{before} {other}")
-    return text.replace(MARK, pronoun)

@@ -58,7 +58,7 @@ def draw_facts(words: Words, count: int) -> list[Fact]:
     shared: Fact | None = None
     for _ in range(subjects):
         who = subject(words, kind if words.chance(0.6) else rng.choice(KINDS))
-        if any(_confusable(who, other) for other in known):
+        if any(confusable(who, other) for other in known):
             continue
         known.append(who)
         mine = facts_about(words, who, max(1, count // subjects))
@@ -81,7 +81,7 @@ def draw_rivals(words: Words, count: int) -> list[Fact]:
     for _ in range(2 * wanted):
         who = alike(words, rng.choice(known)) if known and words.chance(0.4) else None
         who = who or subject(words, kind)
-        if len(known) < wanted and not any(_confusable(who, other) for other in known):
+        if len(known) < wanted and not any(confusable(who, other) for other in known):
             known += [] if who.anonymous else [who]
     if len(known) < 2:
         return draw_rivals(words, count)
@@ -92,7 +92,7 @@ def draw_rivals(words: Words, count: int) -> list[Fact]:
     return told or draw_rivals(words, count)
 
 
-def _confusable(who: Subject, other: Subject) -> bool:
+def confusable(who: Subject, other: Subject) -> bool:
     """Says whether one's name is within the other's, or is a bare noun of the same sort."""
     if who.kind == other.kind and (who.anonymous or other.anonymous):
         return True

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 
 from .lexicon import Words
 from .relations import Attribute, attributes, generic, is_held
 from .subjects import Subject
-from .values import draw
+from .values import akin, draw
 
 CHOICE = re.compile(r"\(([^()]*)\)")
 AS_OBJECT = re.compile(
@@ -18,6 +19,13 @@ AS_OBJECT = re.compile(
 SHORN = 0.15
 AT_THE_END = re.compile(r" (of|at|for|in|on) \{e\}$")
 VOWELS = tuple("aeioAEIO")
+# Kinds of subjects, and the kinds of values that name another of them.
+OTHERS = {
+    "person": {"person", "person2", "firstname", "task"},
+    "org": {"org", "task"},
+    "team": {"team2"},
+    "weather": {"city", "stop"},
+}
 ANY_KINDS = ("person", "org", "place", "event", "project")
 
 
@@ -33,6 +41,11 @@ class Fact:
         """Gives the value in a slot."""
         return dict(self.values)[slot]
 
+    @property
+    def names_another(self) -> bool:
+        """Says whether a value names another of the subject's kind, whom a pronoun could mean."""
+        return any(kind in OTHERS.get(self.subject.kind, ()) for _, kind in self.attribute.slots)
+
 
 def spell(words: Words, template: str) -> str:
     """Settles every choice of a wording."""
@@ -47,7 +60,8 @@ def fact(words: Words, who: Subject, attribute: Attribute) -> Fact:
     while True:
         values = tuple((slot, draw(words, kind)) for slot, kind in attribute.slots)
         shown = [value for _, value in values]
-        if len(set(shown)) == len(shown) and who.name not in shown:
+        pairs = combinations(shown, 2)
+        if who.name not in shown and not any(akin(one, other) for one, other in pairs):
             return Fact(who, attribute, values)
 
 

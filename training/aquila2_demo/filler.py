@@ -92,9 +92,12 @@ def _filled(words: Words, text: str) -> str:
     return text.replace("{y}", draw(words, "year")) if "{y}" in text else text
 
 
-def sentence(words: Words) -> str:
-    """Draws a sentence that states no fact anyone asks for."""
-    text = _filled(words, words.rng.choice(SENTENCES[words.lang]))
+def sentence(words: Words, nameless: bool = False) -> str:
+    """Draws a sentence that states no fact anyone asks for; `nameless`, of nobody and nothing."""
+    found = SENTENCES[words.lang]
+    if nameless:
+        found = [text for text in found if "{x}" not in text and "{p}" not in text]
+    text = _filled(words, words.rng.choice(found))
     return text[:1].upper() + text[1:]
 
 

@@ -40,7 +40,7 @@ def _said(style: str, lang: str, answer: str, known: bool, prefix: str) -> str:
     if not known:
         answer = replies.UNKNOWN[target]
     elif style in ("sentence", "chinese", "english"):
-        answer = SENTENCE[target].replace("{v}", answer)
+        answer = SENTENCE[target].replace("{v}", answer.rstrip(".") if target == "en" else answer)
     if style == "prefix":
         return f"{prefix}：{answer}" if lang == "zh" else f"{prefix}: {answer}"
     return answer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from . import filler
 from .facts import Fact, capital, fill, put, state, tidy, wording
 from .lexicon import Words
@@ -13,8 +15,12 @@ JOINS = {
 }
 # Kinds of values that are running words, and what stays of a verb that is said once.
 WORDY = "phrase thing things title task cause defect field hobby group material word".split()
+# Kinds of values that are names: two in a row would read as one.
+NAMES = "person person2 org city stop team2 firstname".split()
 KEPT_ZH = "来自 位于 是 为 在 于 有 到 由".split()
 KEPT = "a as at by for from in of on to with".split()
+# What points back to whoever was named last.
+LEANS = re.compile(r"\b(he|she|it|his|her|him|its)\b|[他她它]", re.IGNORECASE)
 NOT_PREDICATE = ("and ", "of ", "or ")
 
 
@@ -77,7 +83,10 @@ def _side_by_side(words: Words, facts: list[Fact]) -> str:
     verb = text[3:-3]
     names, values = [f.subject.name for f in facts], [f.value("v") for f in facts]
     if words.zh:
-        if words.chance(0.4) and verb and verb[0] != "的" and verb[-1] not in "是为：":
+        # "A和B分别有C和D和E": nobody can say where the first list ends.
+        plain = not any(mark in text for text in names + values for mark in "和、")
+        fits = verb and verb[0] != "的" and verb[-1] not in "是为："
+        if plain and fits and words.chance(0.4):
             return f"{series(names, 'zh')}分别{verb}{series(values, 'zh')}"
         # No blank parts a name from a value, so only a number may follow one directly.
         ends = next((end for end in KEPT_ZH if verb.endswith(end)), verb)
@@ -88,9 +97,14 @@ def _side_by_side(words: Words, facts: list[Fact]) -> str:
         ]
         return "，".join([f"{names[0]}{verb}{values[0]}", *rest])
     # Without its verb a value of several words would run into the name before it.
-    whole = verb.rstrip() if facts[0].attribute.slots[0][1] in WORDY or words.chance(0.3) else ""
+    kind = facts[0].attribute.slots[0][1]
+    name = kind in NAMES
+    if kind not in WORDY and any(" and " in value for value in values):
+        return ""
+    whole = verb.rstrip() if kind in WORDY or words.chance(0.3) else ""
     last = verb.split()[-1] if verb.strip() else ""
-    link = whole or (f" {last}" if last in KEPT and words.chance(0.7) else "")
+    link = whole or (f" {last}" if last in KEPT and (name or words.chance(0.7)) else "")
+    link = link or (verb.rstrip() if name else "")
     said = [n + fill(f"{link} {{v}}", "v", v) for n, v in zip(names, values, strict=True)]
     said[0] = names[0] + fill(verb + "{v}", "v", values[0])
     return f"{', '.join(said[:-1])} and {said[-1]}"
@@ -147,8 +161,12 @@ def prose(words: Words, facts: list[Fact], filling: float) -> str:
         who = group[0].subject
         named = grouped and who.name == last
         name = _naming(words, group[0], named)
-        clauses += _sentence(words, group, name, named or (one and bool(last)))
-        last = group[-1].subject.name if len(group) > 1 else who.name
+        said = _sentence(words, group, name, named or (one and bool(clauses)))
+        clauses += said
+        # Where a sentence speaks of two alike, a pronoun behind it could mean either.
+        spread = len(said) == 1 and group[-1].subject.name != who.name
+        another = spread or any(f.names_another for f in group)
+        last = "" if another else group[-1].subject.name
     return _text(words, clauses, filling)
 
 
@@ -167,7 +185,7 @@ def _text(words: Words, clauses: list[str], filling: float) -> str:
     """Joins clauses to sentences and sentences to a text."""
     rng, lang = words.rng, words.lang
     stop = "。" if words.zh else "."
-    sentences, spare = list[str](), list[str]()
+    sentences, spare = list[str](), 0
     left = list(clauses)
     while left:
         text = left.pop(0)
@@ -179,15 +197,15 @@ def _text(words: Words, clauses: list[str], filling: float) -> str:
         if not words.zh and text.endswith(("a.m", "p.m", ".")):
             mark = "" if text.endswith(".") else "."
         sentences.append(capital(text) + mark)
-        for _ in range(int(filling) + words.chance(filling % 1)):
-            spare.append(filler.sentence(words))
+        spare += int(filling) + words.chance(filling % 1)
     # Any order of the two is as likely as another, so that facts are as dense in all parts.
-    telling = [True] * len(sentences) + [False] * len(spare)
+    telling = [True] * len(sentences) + [False] * spare
     rng.shuffle(telling)
-    said, unsaid = iter(sentences), iter(spare)
     gap, text = "" if words.zh else " ", ""
     breaks = rng.choice([0.0, 0.08, 0.08, 0.5])
     for tells in telling:
-        sentence = next(said if tells else unsaid)
+        # What stands before a pronoun must name nobody else whom it could mean.
+        leans = not tells and bool(sentences) and bool(LEANS.search(sentences[0]))
+        sentence = sentences.pop(0) if tells else filler.sentence(words, nameless=leans)
         text += ("" if not text else "\n" if words.chance(breaks) else gap) + sentence
     return text

@@ -70,7 +70,10 @@ def missing(words: Words, document: Document, near: float = 0.0) -> str:
                 unsaid = fact(words, host.subject, attribute)
                 slot = words.rng.choice(attribute.asks)[0]
                 everywhere = any(attribute.clashes(f.attribute.key) for f in document.facts)
-                return ask(words, unsaid, slot, host.subject.name, bare=not everywhere)
+                # As often as `question` does: a short name is no sign that there is an answer.
+                short = document.alone(host.subject) and words.chance(0.35)
+                name = host.subject.short if short else host.subject.name
+                return ask(words, unsaid, slot, name, bare=not everywhere)
     for _ in range(10):
         strange = words.zh and not near
         other = subject(words, host.subject.kind) if strange else alike(words, host.subject)
@@ -189,10 +192,10 @@ def refining(words: Words, count: int) -> Conversation:
     """Shows an existing answer and a new document that may hold a better one."""
     document = write(words, count)
     text, answer = questions(words, document)[0]
-    before = replies.UNKNOWN[words.lang]
+    # An answer that is there already may be better or worse than what the document says.
+    before = words.phrase() if words.chance(0.5) else replies.UNKNOWN[words.lang]
     if words.chance(0.5):
-        before, text = words.phrase(), missing(words, document)
-        answer = before
+        text, answer = missing(words, document), before
     frame = words.rng.choice(prompts.REFINE[words.lang])
     user = frame.replace("{c}", document.text).replace("{q}", text).replace("{a}", before)
     return Conversation("", ((user, answer),), document.text)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from . import prompts
-from .document import as_written
+from .document import as_written, confusable
 from .facts import Fact, ask, capital, fact, fill, spell, tidy
 from .lexicon import Words
 from .prose import prose
 from .relations import Attribute, attributes, is_held
-from .subjects import subject
+from .subjects import Subject, subject
 from .talk import Conversation, series
-from .values import draw
+from .values import akin, draw
 
 WHO_ALL = {
     "en": {
@@ -74,6 +74,7 @@ COMPARE: dict[str, list[tuple[str, str, str, str]]] = {
         ("length", "{n} metres", "Which is longer, {x} or {y}?", "high"),
         ("length", "{n} metres", "Which is shorter, {x} or {y}?", "low"),
         ("staff", "{n}", "(Which is larger|Which has more workers), {x} or {y}?", "high"),
+        ("staff", "{n}", "(Which is smaller|Which has fewer workers), {x} or {y}?", "low"),
         ("age", "{n}", "Who is older, {x} or {y}?", "high"),
         ("age", "{n}", "Who is younger, {x} or {y}?", "low"),
     ],
@@ -81,14 +82,17 @@ COMPARE: dict[str, list[tuple[str, str, str, str]]] = {
         ("founded", "{n}年", "{x}和{y}(哪个成立更早|谁成立得早)？", "low"),
         ("founded", "{n}年", "{x}和{y}哪个成立更晚？", "high"),
         ("built", "{n}年", "{x}和{y}(哪个更古老|哪个建成更早)？", "low"),
+        ("built", "{n}年", "{x}和{y}哪个建成更晚？", "high"),
         ("price", "{n}元", "{x}和{y}(哪个便宜|哪个更便宜)？", "low"),
         ("price", "{n}元", "{x}和{y}(哪个贵|哪个更贵)？", "high"),
         ("weight", "{n}公斤", "{x}和{y}(哪个重|哪个更重)？", "high"),
         ("weight", "{n}公斤", "{x}和{y}(哪个轻|哪个更轻)？", "low"),
         ("length", "{n}米", "{x}和{y}(哪个长|哪个更长)？", "high"),
+        ("length", "{n}米", "{x}和{y}(哪个短|哪个更短)？", "low"),
+        ("staff", "{n}人", "{x}和{y}(哪个员工少|哪家人更少)？", "low"),
         ("staff", "{n}人", "{x}和{y}(哪个员工多|哪家人更多)？", "high"),
-        ("age", "{n}", "{x}和{y}(谁年纪大|谁更大)？", "high"),
-        ("age", "{n}", "{x}和{y}(谁年纪小|谁更年轻)？", "low"),
+        ("age", "{n}岁", "{x}和{y}(谁年纪大|谁更大)？", "high"),
+        ("age", "{n}岁", "{x}和{y}(谁年纪小|谁更年轻)？", "low"),
     ],
 }
 HOPS = {
@@ -147,7 +151,9 @@ def everyone(words: Words, count: int) -> Conversation:
     key = words.rng.choice(sorted(WHO_ALL[words.lang]))
     relation = _relation(words, key)
     kind = relation.slots[0][1]
-    pool = list(dict.fromkeys(draw(words, kind) for _ in range(3)))
+    pool = list[str]()
+    for value in (draw(words, kind) for _ in range(3)):
+        pool += [] if any(akin(value, other) for other in pool) else [value]
     facts: list[Fact] = []
     while len(facts) < max(3, count):
         who = subject(words, "person")
@@ -161,7 +167,7 @@ def everyone(words: Words, count: int) -> Conversation:
     ) + ("。" if words.zh else ".")
     asked = []
     for value in pool:
-        names = [f.subject.name for f in facts if f.value("v") == value]
+        names = [as_written(f.subject.name, body) for f in facts if f.value("v") == value]
         if names:
             ask_all = fill(spell(words, WHO_ALL[words.lang][key]), "v", value)
             asked.append((_stop(ask_all), series(names, words.lang)))
@@ -178,20 +184,26 @@ def _plain(relation: Attribute) -> list[str]:
 
 
 def _stop(text: str) -> str:
-    return text[:-1] + "." if text.startswith(("Name", "List")) else text.replace(".?", "?")
+    """Ends an order with a stop and a question with its mark."""
+    if text.startswith("列出"):
+        return text.rstrip("？") + "。"
+    plain = text.rstrip(".?")
+    if plain != text:
+        return plain + ("." if plain.startswith(("Name", "List")) else "?")
+    return text
 
 
 def shelf(words: Words, count: int) -> Conversation:
     """Asks for a list that stands in one sentence."""
     facts, asked = list[Fact](), list[tuple[str, str]]()
-    names: list[str] = []
+    known: list[Subject] = []
     for _ in range(max(1, min(4, count // 3))):
         i = words.rng.randrange(len(SHELF[words.lang]))
         say, question = SHELF[words.lang][i]
         who = subject(words, words.rng.choice(["org", "place"]))
-        if any(who.name in n or n in who.name for n in names):
+        if any(confusable(who, other) for other in known):
             continue
-        names.append(who.name)
+        known.append(who)
         items = {draw(words, SHELF_KINDS[words.lang][i]) for _ in range(words.rng.randint(2, 4))}
         value = series(sorted(items), words.lang)
         relation = Attribute(f"shelf{i}", who.kind, (("v", ""),), (say,), (), ())
@@ -236,15 +248,16 @@ def comparing(words: Words, count: int = 2) -> Conversation:
 def two_steps(words: Words, count: int, steps: bool = False) -> Conversation:
     """Asks about someone or something that another fact names; with `steps`, for each step too."""
     key, kind, between, phrase = words.rng.choice(HOPS[words.lang])
-    facts, asked, names = list[Fact](), list[tuple[str, str]](), list[str]()
+    facts, asked, known = list[Fact](), list[tuple[str, str]](), list[Subject]()
     second = words.rng.choice(SECOND[between])
     for _ in range(max(2, count // 2)):
         first = fact(words, subject(words, kind), _relation(words, key))
         target = subject(words, between)
-        both = (first.subject.name, target.name)
-        if any(n in m or m in n for n in names for m in both) or both[0] == both[1]:
+        pair = [first.subject, target]
+        met = any(confusable(one, other) for one in pair for other in known)
+        if met or confusable(first.subject, target):
             continue
-        names += both
+        known += pair
         first = Fact(first.subject, first.attribute, (("v", target.name),))
         if words.chance(0.3):
             second = words.rng.choice(SECOND[between])
@@ -252,6 +265,8 @@ def two_steps(words: Words, count: int, steps: bool = False) -> Conversation:
         facts += [first, then]
         about = spell(words, phrase).replace("{e}", first.subject.name)
         asked.append((ask(words, then, "v", about, bare=False), then.value("v")))
+    if not asked:
+        return two_steps(words, count, steps)
     if steps:
         alone = [(ask(words, f, "v", f.subject.name, bare=False), f.value("v")) for f in facts]
         asked += words.rng.sample(alone, len(alone) // 2)

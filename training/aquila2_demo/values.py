@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from . import lexicon as lx
@@ -277,6 +278,28 @@ VALUES: dict[str, Callable[[Words], str]] = {
     "weight": lambda w: w.unit("kg|grams|tons|pounds", "公斤 克 吨 千克 斤"),
     "length": lambda w: w.unit("km|meters|cm|miles|metres", "公里 米 厘米 千米"),
 }
+
+# What is written in several ways, and the one way to compare it in.
+PERCENT = re.compile(r"百分之(\d+)|(\d+)(?: percent| per cent)\b")
+DAYS = re.compile(r"(day)s\b")
+
+
+def _meant(value: str) -> str:
+    text = value.lower().replace("星期", "周").replace(",", "")
+    return DAYS.sub(r"\1", PERCENT.sub(lambda m: (m[1] or m[2]) + "%", text))
+
+
+def akin(one: str, other: str) -> bool:
+    """Says whether what is true of one value may be true of the other.
+
+    Two may mean the same ("周一" and "星期一"), or one may be the other with something added: a bus
+    driver is a driver.
+    """
+    short, long = sorted((_meant(one), _meant(other)), key=len)
+    if short == long or short not in long:
+        return short == long
+    edge = r"\w" if short.isascii() else r"\d"
+    return bool(re.search(rf"(?<!{edge}){re.escape(short)}(?!{edge})", long))
 
 
 def draw(words: Words, kind: str) -> str:

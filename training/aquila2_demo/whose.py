@@ -6,6 +6,7 @@ from .document import POINTING, Document
 from .facts import Fact, fact
 from .lexicon import Words
 from .prose import predicate
+from .values import akin
 
 CLASSES = {
     "en": {"person": "Who", "weather": "Which city", "org": "Which firm", "team": "Which team"},
@@ -46,11 +47,13 @@ def whose(words: Words, made: Fact) -> str:
 
 def _alone(made: Fact, document: Document) -> bool:
     """Says whether nothing told of another subject has one of the values."""
-    values = {value for _, value in made.values}
-    return not any(
-        values & {value for _, value in other.values}
-        for other in document.facts
-        if other.subject.name != made.subject.name and made.attribute.clashes(other.attribute.key)
+    return not any(_may_be_told(made, o) for o in document.facts if o.subject != made.subject)
+
+
+def _may_be_told(made: Fact, other: Fact) -> bool:
+    """Says whether the other may answer a question about this one and a value fits both."""
+    return made.attribute.clashes(other.attribute.key) and any(
+        akin(one, two) for _, one in made.values for _, two in other.values
     )
 
 
@@ -74,6 +77,8 @@ def nobody(words: Words, document: Document) -> str:
         other = fact(words, made.subject, made.attribute)
         told = {v for f in document.facts for _, v in f.values}
         if made.subject.anonymous or told & {value for _, value in other.values}:
+            continue
+        if any(_may_be_told(other, f) for f in document.facts):
             continue
         if text := whose(words, other):
             return text
