@@ -20,15 +20,16 @@ from training.aquila2_demo.document import write
 from training.aquila2_demo.facts import fact, put, refer, spell, state
 from training.aquila2_demo.fixed_tools import FIXED
 from training.aquila2_demo.following import following
-from training.aquila2_demo.jsontalk import jsontalk
+from training.aquila2_demo.jsontalk import _told, jsontalk
 from training.aquila2_demo.lexicon import Words
 from training.aquila2_demo.measures import NOTED, Item, abilities, items, needles
 from training.aquila2_demo.reading import missing, questions, reading
-from training.aquila2_demo.relation_tools import ACTIONS, ENQUIRIES
+from training.aquila2_demo.relation_tools import ACTIONS, ENQUIRIES, look_ups
 from training.aquila2_demo.relations import attributes, clash, is_held
 from training.aquila2_demo.subjects import subject
 from training.aquila2_demo.talk import Conversation, prompt_text, segments
 from training.aquila2_demo.tool_families import PAIRS
+from training.aquila2_demo.tool_results import result
 from training.aquila2_demo.tooltalk import call_of
 
 LANGS = pytest.mark.parametrize("lang", ["en", "zh"])
@@ -260,6 +261,73 @@ def test_objects_have_the_properties_that_were_asked_for(lang: str) -> None:
                 shown = name if name.isascii() else json.dumps(name, ensure_ascii=False)
                 assert f"{shown}: " in user
                 assert value is None or str(value).lower() in talk.document.lower()
+
+
+@LANGS
+def test_objects_are_written_as_the_text_is_and_asked_for_without_a_blank(lang: str) -> None:
+    words = Words(random.Random(19), lang)
+    for _ in range(300):
+        talk = jsontalk(words, 6)
+        for user, answer in talk.turns:
+            assert not user.startswith(("Text: \n", "文本：\n"))
+            for name, value in json.loads(answer).items():
+                if isinstance(value, str) and not value.startswith(("the ", "a ", "an ")):
+                    assert name in ("name", "名称") or value in talk.document
+
+
+def test_no_property_is_null_that_a_told_relation_answers() -> None:
+    for lang, name, key in (
+        ("en", "date", "start date"),
+        ("en", "color", "theme colour"),
+        ("en", "city", "moved"),
+        ("zh", "语言", "第二语言"),
+        ("zh", "颜色", "主色"),
+    ):
+        assert _told(Words(random.Random(1), lang), name, {key})
+    assert not _told(Words(random.Random(1), "en"), "date", {"score"})
+
+
+@LANGS
+def test_a_request_says_its_values_as_the_call_gives_them(lang: str) -> None:
+    words = Words(random.Random(20), lang)
+    families = [*FIXED, *ENQUIRIES, *(f for _, f in look_ups(lang))]
+    for _ in range(3000):
+        made = toolbox.make(words, words.rng.choice(families), words.rng.choice(PAIRS))
+        text, arguments = toolbox.request(words, made)
+        assert "  " not in text
+        assert all(str(value) in text for value in arguments.values())
+
+
+@LANGS
+def test_what_a_search_may_bring_is_not_said_to_have_no_tool(lang: str) -> None:
+    words, refused = Words(random.Random(21), lang), 0
+    for _ in range(1500):
+        talk = tooltalk.unneeded(words, 6, 256)
+        known = re.search(r"- (search|query).(web|doc|arch|data)", talk.system, re.IGNORECASE)
+        if talk.turns[0][1] == replies.NO_TOOL[lang] and known:
+            refused += 1
+            asked = talk.turns[0][0]
+            assert not re.search(r"weather|How far|What is|天气|多远|多少", asked), asked
+    assert refused
+
+
+@LANGS
+def test_a_time_that_a_tool_returns_is_the_only_one(lang: str) -> None:
+    words = Words(random.Random(22), lang)
+    clock = next(f for f in FIXED if f.result == "time")
+    for _ in range(300):
+        content, answer = result(words, toolbox.make(words, clock, PAIRS[0]))
+        if content.startswith("{") and "error" not in content:
+            assert list(json.loads(content).values()) == [answer]
+
+
+@LANGS
+def test_two_calls_of_one_tool_differ(lang: str) -> None:
+    words = Words(random.Random(23), lang)
+    for _ in range(300):
+        for _, answer in tooltalk.many_at_once(words, 4, 3).turns:
+            calls = answer.split("\n")
+            assert len(set(calls)) == len(calls)
 
 
 @LANGS

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from aquila2_runtime.tools import signature
 
-from .document import draw_facts
+from .document import as_written, draw_facts
 from .facts import Fact
 from .lexicon import Words
 from .prose import prose
+from .relations import clash
 from .talk import Conversation
 
 # Names a property may have, by relation and slot; "{}" stands for the relation's own key.
@@ -74,6 +76,8 @@ NAMES = {
     ),
 }
 WHOLE = ("number", "age")
+# The place of the text, with the word that announces it.
+NO_TEXT = re.compile(r"(Text: |文本：)?\{c\}")
 ASKS = {
     "en": [
         "{c}\n\nAnswer in JSON: {s}",
@@ -125,7 +129,7 @@ def jsontalk(words: Words, count: int) -> Conversation:
     subjects = list(dict.fromkeys(f.subject.name for f in facts))
     rng.shuffle(subjects)
     for name in subjects[:2]:
-        made = _object(words, [f for f in facts if f.subject.name == name])
+        made = _object(words, [f for f in facts if f.subject.name == name], text)
         if made is None:
             continue
         shape, body = made
@@ -134,12 +138,12 @@ def jsontalk(words: Words, count: int) -> Conversation:
             asks = ASKS[words.lang][1]
         asks = asks.replace("{e}", name).replace("{s}", shape)
         if turns:
-            asks = asks.replace("{c}", "").strip()
+            asks = NO_TEXT.sub("", asks).strip()
         turns.append((asks.replace("{c}", text), body))
     return Conversation("", tuple(turns), text) if turns else jsontalk(words, count)
 
 
-def _object(words: Words, facts: list[Fact]) -> tuple[str, str] | None:
+def _object(words: Words, facts: list[Fact], text: str) -> tuple[str, str] | None:
     """Chooses properties; gives the object's type as text and the object itself."""
     properties: dict[str, Any] = {}
     body: dict[str, Any] = {}
@@ -152,7 +156,9 @@ def _object(words: Words, facts: list[Fact]) -> tuple[str, str] | None:
     words.rng.shuffle(known)
     for name, kind, value in known[: words.rng.randint(1, 4)]:
         if name not in properties:
-            properties[name], body[name] = kind, value
+            properties[name] = kind
+            # What opens a sentence is copied with the capital that it has there.
+            body[name] = as_written(value, text) if isinstance(value, str) else value
     if not known or not body:
         return None
     absent = words.rng.choice(sorted(_names(words.lang).values()))[0]
@@ -166,5 +172,11 @@ def _object(words: Words, facts: list[Fact]) -> tuple[str, str] | None:
 
 
 def _told(words: Words, name: str, keys: set[str]) -> bool:
-    """Says whether a relation that is told could be called by the name."""
-    return any(name in names and key in keys for (key, _), names in _names(words.lang).items())
+    """Says whether a relation that is told could be called by the name, or answers for it."""
+    called = {key for (key, _), names in _names(words.lang).items() if name in names}
+    # A relation made of a noun tells what its noun says: a start date is a date.
+    nouns = {key.replace("colour", "color").replace("主色", "颜色") for key in keys}
+    last = name.rsplit("_", 1)[-1]
+    return any(noun.endswith(last) for noun in nouns) or any(
+        clash(key, other) for key in called for other in keys
+    )

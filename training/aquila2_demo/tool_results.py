@@ -42,7 +42,8 @@ def result(words: Words, made: Made, spoken: float = 0.0) -> tuple[str, str]:
         value = draw(words, {"place": "address"}.get(kind, kind))
     if words.chance(0.35):
         body = {rng.choice(["result", "value", kind, "answer"]): value}
-        if words.chance(0.4):
+        # Beside a time that is the result, another would take its place or leave two to choose.
+        if kind != "time" and words.chance(0.4):
             body["time"] = f"{rng.randint(1, 23)}:{rng.randint(10, 59)}"
         return json.dumps(body, ensure_ascii=False), value
     if spoken and words.chance(spoken):

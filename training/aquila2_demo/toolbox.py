@@ -11,7 +11,7 @@ from typing import Any
 
 from aquila2_runtime.tools import Tool
 
-from .facts import spell
+from .facts import capital, spell, tidy
 from .lexicon import Words
 from .tool_families import ON, PAIRS, SIZES, Argument, Family
 from .values import draw
@@ -144,13 +144,14 @@ def _value(words: Words, kind: str) -> tuple[str, Any]:
 def request(words: Words, made: Made) -> tuple[str, dict[str, Any]]:
     """Makes a request that needs the tool, and the arguments of the call it asks for."""
     family, arguments = made.family, dict[str, Any]()
-    text = spell(words, words.rng.choice(_variants(family.asks[words.lang])))
-    text = with_noun(text, made.noun, words.zh)
+    text = tidy(spell(words, words.rng.choice(_variants(family.asks[words.lang]))))
+    # Before the values are put in: one that opens the request is called with as it is written.
+    text = capital(with_noun(text, made.noun, words.zh))
     names = list(made.tool.schema.get("properties", {}))
     for i, (name, argument) in enumerate(zip(names, family.arguments, strict=True)):
         said, arguments[name] = _value(words, argument.value)
         text = text.replace("{" + str(i) + "}", said)
-    return text[:1].upper() + text[1:], arguments
+    return text, arguments
 
 
 def by_name(words: Words, made: Made) -> tuple[str, dict[str, Any]]:

@@ -33,6 +33,8 @@ REMINDERS = {
 }
 # Between requests of one turn.
 JOINTS = {"en": [*" " * 6, " Also: ", "\n", " Then: "], "zh": [*[""] * 6, "另外，", "\n", "然后"]}
+# What a search, or data about a place, may bring as well: whatever is wanted to be known.
+GENERAL = [f for f in FIXED if f.verbs == "search|query" or "=mayor" in f.tail]
 SPOKEN = 0.25  # of the results in training; measured are values, as they were
 UNNAMED = ("", "")
 
@@ -142,6 +144,9 @@ def several(words: Words, count: int) -> Conversation:
 def _at_once(words: Words, wanted: list[Made], joint: str) -> tuple[str, str]:
     """Asks for several things in one turn; the answer is a call for each, in their order."""
     asked = [toolbox.request(words, one) for one in wanted]
+    # The same thing said twice may be meant once.
+    while len(wanted) == 2 and wanted[0] is wanted[1] and asked[0][1] == asked[1][1]:
+        asked[1] = toolbox.request(words, wanted[1])
     calls = [ToolCall(m.tool.name, a).text for m, (_, a) in zip(wanted, asked, strict=True)]
     return joint.join(text for text, _ in asked), "\n".join(calls)
 
@@ -213,6 +218,8 @@ def unneeded(words: Words, count: int, length: int) -> Conversation:
         pool = {m.noun for m in made}
         taken = [m.family for m in made if m.family in FIXED]
         stranger = [m for m in offer(words, 6) if m.noun not in pool and m.family not in taken]
+        if any(family in GENERAL for family in taken):
+            stranger = [m for m in stranger if m.family.result == "done"]
         if stranger:
             text, _ = toolbox.request(words, stranger[0])
             return Conversation(system_text(words, made), ((text, replies.NO_TOOL[words.lang]),))
