@@ -37,6 +37,23 @@ CHINESE_REPLIES = {answer for _, answer in replies.GREETINGS["zh"]}
 BLANK = re.compile(r"\{[a-z0-9]{1,2}\}")
 
 
+@LANGS
+def test_a_tool_for_another_thing_is_no_tool_for_it(lang: str) -> None:
+    words, refused = Words(random.Random(6), lang), 0
+    for _ in range(60):
+        made = tooltalk.offer(words, 4)
+        talk = tooltalk.calling(words, 4, 6, 0.0, made, strange=0.5)
+        things = {m.noun[lang == "zh"].lower() for m in made if m.noun != tooltalk.UNNAMED}
+        for user, answer in talk.turns:
+            if answer == replies.NO_TOOL[lang]:
+                refused += 1
+                assert things
+                assert not any(
+                    re.search(rf"\b{thing}\b", user.lower()) for thing in things if lang == "en"
+                )
+    assert refused > 60
+
+
 def test_talks_are_the_same_for_the_same_seed() -> None:
     once = list(islice(conversations(11, 256, early=False), 30))
     assert once == list(islice(conversations(11, 256, early=False), 30))

@@ -37,6 +37,7 @@ JOINTS = {"en": [*" " * 6, " Also: ", "\n", " Then: "], "zh": [*[""] * 6, "å¦å¤
 GENERAL = [f for f in FIXED if f.verbs == "search|query" or "=mayor" in f.tail]
 SPOKEN = 0.25  # of the results in training; measured are values, as they were
 UNNAMED = ("", "")
+STRANGE = 0.06  # of the requests in drills: none of the tools is for the thing
 
 
 def offer(words: Words, count: int, noun: tuple[str, ...] | None = None) -> list[Made]:
@@ -122,13 +123,33 @@ def calling(
     results: float = 0.6,
     offered: list[Made] | None = None,
     spoken: float = 0.0,
+    strange: float = 0.0,
 ) -> Conversation:
-    """Offers tools, drawn unless given, and makes requests that each need one of them."""
+    """Offers tools, drawn unless given, and makes requests that each need one of them.
+
+    A share `strange` of the requests wants what one of them does done to something else.
+    """
     made = offered or offer(words, count)
     turns: list[tuple[str, str]] = []
     for _ in range(requests):
+        if words.chance(strange) and (text := _strange(words, made)):
+            turns.append((text, replies.NO_TOOL[words.lang]))
+            continue
         turns += _turns(words, words.rng.choice(made), words.chance(results), spoken)
     return Conversation(system_text(words, made), tuple(turns))
+
+
+def _strange(words: Words, made: list[Made]) -> str:
+    """Asks for what a tool here does, of a thing that none here is for; empty where one may do."""
+    families = [m.family for m in made if m.noun != UNNAMED and m.family in FAMILIES]
+    if any(m.family in GENERAL for m in made):
+        families = [f for f in families if f.result == "done"]
+    if not families:
+        return ""
+    taken = {m.noun for m in made}
+    noun = words.rng.choice([n for n in toolbox.nouns(words) if n not in taken])
+    text, _ = toolbox.request(words, toolbox.make(words, words.rng.choice(families), noun))
+    return text
 
 
 def several(words: Words, count: int) -> Conversation:
@@ -232,10 +253,10 @@ def tooltalk(words: Words, length: int) -> Conversation:
     most = max(1, min(6, (length - 90) // 40))
     count = 1 if words.chance(0.2) else words.rng.randint(1, most)
     r = words.rng.random()
-    if r < 0.52:
+    if r < 0.5:
         requests = max(1, min(4, (length - 90 - 40 * count) // 60))
         return calling(words, count, requests, spoken=SPOKEN)
-    if r < 0.59 and length > 200:
+    if r < 0.62 and length > 200:
         return several(words, count)
     if r < 0.8 and length > 200:
         return chained(words, count, 0.5)
@@ -246,10 +267,10 @@ def drill(words: Words, length: int) -> Conversation:
     """Makes a talk of many requests to many tools, alike ones among them, as long as fits."""
     room = length - 100
     count = max(1, min(words.rng.choice([1, 2, 3, 4, 5, 6, 6, 6, 7, 8]), room // 25))
-    if count > 1 and words.chance(0.22):
+    if count > 1 and words.chance(0.32):
         return many_at_once(words, count, max(1, min(6, (room - 25 * count) // 80)))
     requests = max(1, min(10, (room - 25 * count) // 40))
-    return calling(words, count, requests, 0.2, rivals(words, count), SPOKEN)
+    return calling(words, count, requests, 0.2, rivals(words, count), SPOKEN, STRANGE)
 
 
 def call_of(text: str) -> dict[str, Any] | None:
