@@ -55,7 +55,7 @@ def main() -> None:
         ask_llamaindex(runtime, document, question)
 
     if model == "aquila2-demo":
-        print("\naquila2-demo is 14 MB: it looks answers up in the text it is given.")
+        print("\naquila2-demo is 17 MB: it looks answers up in the text it is given.")
         print("For the real ones: python examples/demo.py --model AquilaChat2-7B")
 
 

@@ -111,7 +111,7 @@ MIXED = {
     "brief": 4,
     "refining": 1,
     "citing": 8,
-    "placing": 12,
+    "placing": 4,
     "telling": 5,
     "listing": 1,
     "smalltalk": 2,
@@ -120,7 +120,7 @@ MIXED = {
     "json": 6,
     "following": 5,
     "reasoning": 10,
-    "ranking": 8,
+    "ranking": 2,
     "condensing": 2,
     "summary": 7,
 }

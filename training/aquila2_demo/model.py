@@ -22,7 +22,7 @@ class Shape:
     vocab: int = 4096
     hidden: int = 256
     inner: int = 688
-    layers: int = 6
+    layers: int = 8
     theta: float = 65000.0
     eps: float = 1e-5
     positions: int = WINDOW
