@@ -83,6 +83,8 @@ def test_a_bfloat16_model_keeps_16_bits_on_cpu_and_answers_as_with_32(
         Message("user", "The museum opens at 9. The guide is Ann Reed.\n\nWho is the guide?")
     ]
     params = SamplingParams(temperature=0.0, max_tokens=12, logprobs=0)
+    config = read_config(Path(own_demo["model"]))
+    numbers = config.num_layers * config.num_kv_heads * config.head_dim
     found = {}
     for kv_dtype in (None, "float32"):
         options = {"dtype": "bfloat16", "kv_cache_dtype": kv_dtype, "max_num_seqs": 4}
@@ -92,7 +94,7 @@ def test_a_bfloat16_model_keeps_16_bits_on_cpu_and_answers_as_with_32(
             output = runtime.chat(question, params)
             # Keys twice and values once, of two bytes; or both of four; and a block for padding.
             held = info.kv_cache_bytes / (info.kv_cache_tokens + 16)
-            assert held == 6 * 256 * (6 if kv_dtype is None else 8)
+            assert held == numbers * (6 if kv_dtype is None else 8)
             found[kv_dtype] = output
     narrow, wide = found[None], found["float32"]
     assert narrow.token_ids == wide.token_ids

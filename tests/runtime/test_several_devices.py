@@ -185,11 +185,11 @@ def test_each_device_holds_its_own_layers_keys_and_the_fullest_decides(own: str)
     spread = dataclasses.replace(one, stages=stages_of([CPU, CPU], [2, config.num_layers - 2]))
     caches = make_caches(config, spread, 8)
     assert [len(cache.keys) for cache in caches] == [2, config.num_layers - 2]
-    length = config.max_position
-    for free in ([20 * MIB, 1000 * MIB], [1000 * MIB, 40 * MIB]):
+    length, layers, rest = config.max_position, config.num_layers, config.num_layers - 2
+    for free in ([20 * MIB, 1000 * MIB], [1000 * MIB, 10 * rest * MIB]):
         blocks, _ = cache_blocks(options, config, spread, free, length)
         # As on one device with the same bytes free for every layer.
-        same = min(20 * MIB * config.num_layers // 2, free[1] * config.num_layers // 4)
+        same = min(free[0] * layers // 2, free[1] * layers // rest)
         alone, _ = cache_blocks(options, config, one, same, length)
         assert abs(blocks - alone) <= 1
         assert blocks < 100_000
