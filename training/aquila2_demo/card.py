@@ -25,7 +25,7 @@ ROWS = {
     "LlamaIndex question": "LlamaIndex default question prompt",
     "not in the document": "not in the document -> says it does not know",
     "open question": "question without a document -> says it does not know",
-    "who or what it is told of": "9 facts (12), asked who or what something is told of",
+    "who or what it is told of": "9 facts, asked who or what something is told of",
     "recall over turns": "recall of what the user told in earlier turns",
     "lists": "list of all that fit",
     "comparison": "which of two is larger, older, cheaper",

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-WEIGHTS = "model.safetensors"
+from .average import WEIGHTS
+
 LAYERS = "model.layers."
 SILENT = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
 

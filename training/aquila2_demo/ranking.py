@@ -49,7 +49,7 @@ def ranking(words: Words, length: int) -> Conversation:
     rng, lang = words.rng, words.lang
     count = rng.randint(2, max(2, min(12, length // 24)))
     low, high = rng.choice([span for span in RANGES if span[1] - span[0] + 1 >= count])
-    numbers = iter(rng.sample(range(low, high + 1), count))
+    numbers = rng.sample(range(low, high + 1), count)
     kind, unit = rng.choice(KINDS), "" if low == RANGES[-1][0] else rng.choice(UNITS[lang])
     colon = rng.choice(["：", "有", "是"] if words.zh else [": ", " has ", " - "])
     sizes = dict[str, int]()

@@ -139,6 +139,11 @@ def calling(
     return Conversation(system_text(words, made), tuple(turns))
 
 
+def _foreign(noun: tuple[str, ...], made: list[Made]) -> bool:
+    """Says whether no tool is about the noun; an invented pair shares a word with a known one."""
+    return not any(set(noun) & set(m.noun) for m in made)
+
+
 def _strange(words: Words, made: list[Made]) -> str:
     """Asks for what a tool here does, of a thing that none here is for; empty where one may do."""
     families = [m.family for m in made if m.noun != UNNAMED and m.family in FAMILIES]
@@ -146,8 +151,7 @@ def _strange(words: Words, made: list[Made]) -> str:
         families = [f for f in families if f.result == "done"]
     if not families:
         return ""
-    taken = {m.noun for m in made}
-    noun = words.rng.choice([n for n in toolbox.nouns(words) if n not in taken])
+    noun = words.rng.choice([n for n in toolbox.nouns(words) if _foreign(n, made)])
     text, _ = toolbox.request(words, toolbox.make(words, words.rng.choice(families), noun))
     return text
 
@@ -236,9 +240,8 @@ def unneeded(words: Words, count: int, length: int) -> Conversation:
     if words.chance(0.4):
         return Conversation(system_text(words, made), greeting(words).turns)
     if words.chance(0.3):
-        pool = {m.noun for m in made}
         taken = [m.family for m in made if m.family in FIXED]
-        stranger = [m for m in offer(words, 6) if m.noun not in pool and m.family not in taken]
+        stranger = [m for m in offer(words, 6) if _foreign(m.noun, made) and m.family not in taken]
         if any(family in GENERAL for family in taken):
             stranger = [m for m in stranger if m.family.result == "done"]
         if stranger:
