@@ -7,16 +7,62 @@ they hand classes Python's values: a strict class takes a date from JSON's text,
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pydantic
 from langchain_core.exceptions import OutputParserException
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.messages import BaseMessage
+from langchain_core.output_parsers import (
+    BaseCumulativeTransformOutputParser,
+    JsonOutputParser,
+    PydanticOutputParser,
+)
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser
-from langchain_core.outputs import Generation
+from langchain_core.outputs import ChatGeneration, Generation
 
 
-class DictParser(JsonOutputParser):
+class EndingParser(BaseCumulativeTransformOutputParser[Any]):
+    """Reads a stream's parts as they come and the whole of it at its end, as ``invoke`` does.
+
+    LangChain's stop after the last part: what a timeout cut short, or a class refuses, would end
+    without an error.
+    """
+
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
+        pieces: list[str | BaseMessage] = []
+
+        def noted() -> Iterator[str | BaseMessage]:
+            for piece in input:
+                pieces.append(piece)
+                yield piece
+
+        yield from super()._transform(noted())
+        if pieces:
+            self.parse_result([_whole(pieces)])
+
+    async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[Any]:
+        pieces: list[str | BaseMessage] = []
+
+        async def noted() -> AsyncIterator[str | BaseMessage]:
+            async for piece in input:
+                pieces.append(piece)
+                yield piece
+
+        async for parsed in super()._atransform(noted()):
+            yield parsed
+        if pieces:
+            await self.aparse_result([_whole(pieces)])
+
+
+def _whole(pieces: Sequence[Any]) -> Generation:
+    whole = pieces[0]
+    for piece in pieces[1:]:
+        whole += piece
+    return Generation(text=whole) if isinstance(whole, str) else ChatGeneration(message=whole)
+
+
+class DictParser(EndingParser, JsonOutputParser):
     """Reads an answer that is any JSON."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
@@ -35,7 +81,7 @@ class DictParser(JsonOutputParser):
             raise OutputParserException(msg, llm_output=text) from error
 
 
-class ClassParser(PydanticOutputParser[Any]):
+class ClassParser(EndingParser, PydanticOutputParser[Any]):
     """Reads an answer that is an object of a pydantic class."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
@@ -55,7 +101,7 @@ class ClassParser(PydanticOutputParser[Any]):
             raise OutputParserException(msg, llm_output=text) from error
 
 
-class ClassCallParser(JsonOutputKeyToolsParser):
+class ClassCallParser(EndingParser, JsonOutputKeyToolsParser):
     """Reads an object of a pydantic class from the arguments of a call.
 
     Attributes:

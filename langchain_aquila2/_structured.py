@@ -6,7 +6,6 @@ It knows no model: answers are held to the schema elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import pydantic
@@ -16,7 +15,7 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
@@ -90,12 +89,20 @@ def plan(schema: Any, method: str, strict: bool | None) -> Plan:
 
 
 def with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """Return model and parser in a row that keeps the message, and errors instead of raising."""
-    parsed = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
-    )
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    """Return model and parser in a row that keeps the message, and errors instead of raising.
+
+    A stream's message is read when it is whole: a parser that is given it as a stream's piece would
+    close what a timeout cut short.
+    """
+
+    def read(answer: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            parsed = parser.invoke(answer["raw"])
+        except Exception as error:
+            return {**answer, "parsed": None, "parsing_error": error}
+        return {**answer, "parsed": parsed, "parsing_error": None}
+
+    return RunnableMap(raw=model) | RunnableLambda(read)
 
 
 def unless_called(parser: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -113,13 +113,14 @@ class Picky(pydantic.BaseModel):
 def test_what_a_class_refuses_is_an_error_or_stands_beside_the_message(
     chat: ChatAquila2, method: Any
 ) -> None:
-    with pytest.raises((OutputParserException, pydantic.ValidationError), match="never right"):
-        chat.with_structured_output(Picky, method=method).invoke(ASK)
+    model = chat.with_structured_output(Picky, method=method)
+    for ask in (model.invoke, lambda text: list(model.stream(text))):
+        with pytest.raises((OutputParserException, pydantic.ValidationError), match="never right"):
+            ask(ASK)
     model = chat.with_structured_output(Picky, method=method, include_raw=True)
-    answer = model.invoke(ASK)
-    assert answer["parsed"] is None
-    assert "never right" in str(answer["parsing_error"])
-    assert list(chat.with_structured_output(Picky, method=method).stream(ASK)) == []
+    for answer in (model.invoke(ASK), *model.stream(ASK)):
+        assert answer["parsed"] is None
+        assert "never right" in str(answer["parsing_error"])
 
 
 class Note(pydantic.BaseModel):
@@ -141,3 +142,25 @@ def test_an_answer_that_was_cut_short_is_no_object(
     assert answer["raw"].response_metadata["finish_reason"] == "timeout"
     assert answer["parsed"] is None
     assert (answer["parsing_error"] is None) is (method == "function_calling")
+
+
+@pytest.mark.parametrize("schema", [Note, Note.model_json_schema()], ids=["class", "dict"])
+async def test_a_stream_that_was_cut_short_ends_with_an_error(
+    make_chat: MakeChat, monkeypatch: pytest.MonkeyPatch, schema: Any
+) -> None:
+    """Its last part was all there was, and with the message it was taken for whole."""
+    chat = make_chat(max_tokens=2500, timeout=900)
+    model = chat.with_structured_output(schema)
+    let_time_pass(monkeypatch, steps=12)
+    seen = []
+    with pytest.raises(OutputParserException):
+        for part in model.stream(ASK):
+            seen.append(part)
+    assert seen
+    with pytest.raises(OutputParserException):
+        async for part in model.astream(ASK):
+            seen.append(part)
+    [answer] = chat.with_structured_output(schema, include_raw=True).stream(ASK)
+    assert answer["raw"].response_metadata["finish_reason"] == "timeout"
+    assert answer["parsed"] is None
+    assert isinstance(answer["parsing_error"], OutputParserException)
