@@ -101,6 +101,20 @@ class ClassParser(EndingParser, PydanticOutputParser[Any]):
             raise OutputParserException(msg, llm_output=text) from error
 
 
+class OldClassParser(EndingParser, PydanticOutputParser[Any]):
+    """Reads an answer that is an object of a class of pydantic's version 1."""
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Return the object; None for a part of one that is none yet.
+
+        Raises:
+            OutputParserException: A whole answer is none, also where it was cut short.
+        """
+        if not partial:
+            DictParser().parse_result(result)
+        return super().parse_result(result, partial=partial)
+
+
 class ClassCallParser(EndingParser, JsonOutputKeyToolsParser):
     """Reads an object of a pydantic class from the arguments of a call.
 

@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 
 import pydantic
 from langchain_core.messages import AIMessage
-from langchain_core.output_parsers import PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
@@ -22,7 +21,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from aquila2_runtime import InvalidRequestError
 from aquila2_runtime.shown import shown
 from langchain_aquila2._formats import FUNCTION_KEYS, json_schema_of, unwrapped
-from langchain_aquila2._parsers import ClassCallParser, ClassParser, DictParser
+from langchain_aquila2._parsers import ClassCallParser, ClassParser, DictParser, OldClassParser
 from langchain_aquila2._tools import openai_tools
 
 # What a schema without a title is called.
@@ -84,7 +83,7 @@ def plan(schema: Any, method: str, strict: bool | None) -> Plan:
     }
     if not _is_pydantic(schema):
         return Plan(binding, DictParser())
-    kind = ClassParser if issubclass(schema, pydantic.BaseModel) else PydanticOutputParser
+    kind = ClassParser if issubclass(schema, pydantic.BaseModel) else OldClassParser
     return Plan(binding, kind(pydantic_object=schema))
 
 

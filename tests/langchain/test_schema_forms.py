@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 import pydantic
+import pydantic.v1
 import pytest
 from langchain_core.exceptions import OutputParserException
 
@@ -129,6 +130,12 @@ class Note(pydantic.BaseModel):
     text: str = pydantic.Field(json_schema_extra={"minLength": 2000})
 
 
+class OldNote(pydantic.v1.BaseModel):
+    """The same, of pydantic's version 1."""
+
+    text: str = pydantic.v1.Field(..., minLength=2000)
+
+
 @pytest.mark.parametrize("schema", [Note, Note.model_json_schema()], ids=["class", "dict"])
 @pytest.mark.parametrize("method", METHODS)
 def test_an_answer_that_was_cut_short_is_no_object(
@@ -144,7 +151,9 @@ def test_an_answer_that_was_cut_short_is_no_object(
     assert (answer["parsing_error"] is None) is (method == "function_calling")
 
 
-@pytest.mark.parametrize("schema", [Note, Note.model_json_schema()], ids=["class", "dict"])
+@pytest.mark.parametrize(
+    "schema", [Note, OldNote, Note.model_json_schema()], ids=["class", "v1", "dict"]
+)
 async def test_a_stream_that_was_cut_short_ends_with_an_error(
     make_chat: MakeChat, monkeypatch: pytest.MonkeyPatch, schema: Any
 ) -> None:
@@ -153,6 +162,8 @@ async def test_a_stream_that_was_cut_short_ends_with_an_error(
     model = chat.with_structured_output(schema)
     let_time_pass(monkeypatch, steps=12)
     seen = []
+    with pytest.raises(OutputParserException):
+        model.invoke(ASK)
     with pytest.raises(OutputParserException):
         for part in model.stream(ASK):
             seen.append(part)
