@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any, Final, cast
+
 from langchain_core.language_models import ModelProfile
+
+# Fields that a profile tells of and that can be assigned.
+TOLD: Final = frozenset({"max_tokens", "function_calling"})
+
+
+class MadeProfile(dict[str, Any]):
+    """A profile that a model made of its own fields, and no caller gave or changed.
+
+    LangChain hands all fields of a model on to what is made of it, of other fields too.
+    """
+
+    def __init__(self, told: ModelProfile) -> None:
+        """Keep what is told beside it, so that changes are seen."""
+        super().__init__(told)
+        self._made = dict(told)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it still is as it was made."""
+        return self == self._made
+
+
+def is_made(profile: object) -> bool:
+    """Return whether a profile is what a model said of itself, and nobody changed it since."""
+    return isinstance(profile, MadeProfile) and profile.untouched
 
 
 def profile_of(
@@ -45,4 +72,4 @@ def profile_of(
     )
     if max_model_len is not None:
         profile["max_input_tokens"] = max_model_len
-    return profile
+    return cast(ModelProfile, MadeProfile(profile))

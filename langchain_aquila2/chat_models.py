@@ -23,7 +23,7 @@ from langchain_aquila2._binding import Binding
 from langchain_aquila2._calls import check_flag, spelled_out
 from langchain_aquila2._demand import KEYWORDS, demand_of
 from langchain_aquila2._messages import to_runtime_messages
-from langchain_aquila2._profile import profile_of
+from langchain_aquila2._profile import TOLD, is_made, profile_of
 from langchain_aquila2._results import Chunks, chat_result, joined_output
 from langchain_aquila2._settings import (
     DEFAULT_MAX_TOKENS,
@@ -37,7 +37,7 @@ from langchain_aquila2.errors import translating
 if TYPE_CHECKING:
     from typing import Self
 
-    from aquila2_runtime import Message
+    from aquila2_runtime import Message, RuntimeLease
 
 
 class ChatAquila2(Aquila2Settings, Binding, Batches):
@@ -82,6 +82,18 @@ class ChatAquila2(Aquila2Settings, Binding, Batches):
     def _set_aquila2_chat_version(self) -> Self:
         self._add_version("aquila2", VERSION)
         return self
+
+    @classmethod
+    def _checked(cls, given: dict[str, Any]) -> RuntimeLease:
+        if is_made(given.get("profile")):
+            del given["profile"]  # of the model that this one is made of
+        return super()._checked(given)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a field; the profile follows, unless the caller gave one."""
+        super().__setattr__(name, value)
+        if name in TOLD and is_made(self.profile):
+            self.profile = self._resolve_model_profile()
 
     # Generation
 

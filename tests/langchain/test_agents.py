@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import shutil
 import weakref
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
@@ -19,7 +21,7 @@ from tests.langchain.support import MakeChat
 pytest.importorskip("langchain.agents")
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import ModelCallLimitMiddleware
+from langchain.agents.middleware import ModelCallLimitMiddleware, SummarizationMiddleware
 from langchain.chat_models import init_chat_model
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
@@ -190,3 +192,30 @@ def test_the_profile_says_what_holds_and_what_was_asked_for() -> None:
     assert asked is not None
     assert asked["tool_calling"]
     assert asked["max_input_tokens"] == 512
+
+
+def test_the_profile_follows_the_fields_unless_the_caller_gave_one() -> None:
+    """SummarizationMiddleware refused the copy whose length had been said."""
+    model = ChatAquila2(model="nowhere")
+    length = ConfigurableField(id="length")
+    configured, _ = model.configurable_fields(max_model_len=length).prepare(
+        {"configurable": {"length": 512}}
+    )
+    copied = model.model_copy(update={"max_model_len": 512, "function_calling": True})
+    for made in (configured, copied):
+        assert isinstance(made, ChatAquila2) and made.profile is not None
+        assert made.profile["max_input_tokens"] == 512
+        assert made.profile["tool_calling"] is made.function_calling
+        SummarizationMiddleware(made, trigger=("fraction", 0.5))
+    model.max_tokens, model.function_calling = 9, True
+    assert model.profile is not None
+    assert (model.profile["max_output_tokens"], model.profile["tool_calling"]) == (9, True)
+    changed = pickle.loads(pickle.dumps(model))
+    changed.profile["max_input_tokens"] = 100
+    given = ChatAquila2(model="nowhere", profile={"max_input_tokens": 100})
+    for own in (given, changed):
+        own.max_tokens = 5
+        for one in (own, own.model_copy(update={"max_model_len": 512})):
+            assert one.profile is not None
+            assert one.profile["max_input_tokens"] == 100
+    assert given.profile == {"max_input_tokens": 100}
