@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from aquila2_runtime import InvalidPromptError, InvalidRequestError
 from aquila2_runtime.openai_tools import runtime_choice, runtime_tools
 from aquila2_runtime.shown import shown
+from langchain_aquila2._calls import check_flag
 from langchain_aquila2._formats import format_of
 from langchain_aquila2._tools import openai_tools
 
@@ -64,10 +65,19 @@ def demand_of(keywords: Mapping[str, Any]) -> Demand:
         options["tools"] = tools
     if choice is not None:
         options["tool_choice"] = choice
-    if keywords.get("parallel_tool_calls") is not None:
-        options["parallel_tool_calls"] = keywords["parallel_tool_calls"]
+    if (parallel := _parallel(keywords)) is not None:
+        options["parallel_tool_calls"] = parallel
     if choice not in (None, "auto", "none") and not tools:
         raise InvalidPromptError(
             f"tool_choice={shown(choice)}, but there are no tools.", parameter="tool_choice"
         )
     return Demand(sampling, options, instruction)
+
+
+def _parallel(keywords: Mapping[str, Any]) -> Any:
+    """Whether several calls are allowed: as OpenAI says it, or within the choice as Anthropic."""
+    parallel, choice = keywords.get("parallel_tool_calls"), keywords.get("tool_choice")
+    if parallel is None and isinstance(choice, Mapping):
+        single = choice.get("disable_parallel_tool_use")
+        return None if single is None else not check_flag("disable_parallel_tool_use", single)
+    return parallel

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from aquila2_runtime import Aquila2Runtime, Message, Regex, Tool
 from aquila2_runtime import errors as ours
 from langchain_aquila2 import ChatAquila2
+from langchain_aquila2._demand import demand_of
 from tests.langchain.support import MakeChat
 
 ASK = "How is the weather in Paris?"
@@ -128,6 +129,20 @@ def test_one_call_at_most_where_parallel_calls_are_off(make_chat: MakeChat) -> N
         assert len(bound.invoke(ASK, seed=seed).tool_calls) == 1
 
 
+@pytest.mark.parametrize("kind", ["auto", "any", "tool"])
+def test_a_choice_in_anthropic_s_form_says_whether_calls_are_parallel(kind: str) -> None:
+    """It was read, and that part of it left out."""
+    choice = {"type": kind, "name": "now"} if kind == "tool" else {"type": kind}
+    bound = ChatAquila2(model="nowhere").bind_tools
+    for said, found in ((True, False), (False, True)):
+        told = bound([now], tool_choice={**choice, "disable_parallel_tool_use": said})
+        assert isinstance(told, RunnableBinding)
+        assert demand_of(told.kwargs).options["parallel_tool_calls"] is found
+    told = bound([now], tool_choice=choice)
+    assert isinstance(told, RunnableBinding)
+    assert "parallel_tool_calls" not in demand_of(told.kwargs).options
+
+
 def test_calls_stream_as_name_and_id_once_and_arguments_in_fragments(chat: ChatAquila2) -> None:
     bound = chat.bind_tools([get_weather, now], tool_choice="get_weather")
     chunks = list(bound.stream(ASK))
@@ -191,6 +206,10 @@ def test_the_prompt_has_the_documented_form(demo_runtime: Aquila2Runtime) -> Non
         ({"tools": [now, now]}, "tools"),
         ({"tools": [now], "tool_choice": "later"}, "tool_choice"),
         ({"tools": [], "tool_choice": "any"}, "tool_choice"),
+        (
+            {"tools": [now], "tool_choice": {"type": "auto", "disable_parallel_tool_use": "yes"}},
+            "disable_parallel_tool_use",
+        ),
         ({"tools": [now], "response_format": 5}, "schema"),
         ({"tools": [now], "response_format": {"type": "xml"}}, "response_format"),
         ({"tools": [now], "strict": "yes"}, "strict"),
