@@ -36,7 +36,7 @@ class Binding(BaseChatModel):
 
         Args:
             tools: Functions, ``BaseTool``, pydantic or TypedDict classes, or dicts in the form of
-                OpenAI, Anthropic or a JSON schema with a title.
+                OpenAI (of either API), Anthropic, MCP or a JSON schema with a title.
             tool_choice: "auto" (what None means), "any", "required" or True (at least one call),
                 "none" (no call, and the prompt shows no tools), a tool's name (one call of it), or
                 a dict that says one of these.

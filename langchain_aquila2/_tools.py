@@ -16,7 +16,7 @@ def openai_tools(tools: object, strict: bool | None = None) -> list[dict[str, An
 
     Args:
         tools: Functions, ``BaseTool``, pydantic or TypedDict classes, or dicts in the form of
-            OpenAI, Anthropic or a JSON schema with a title.
+            OpenAI (of either API), Anthropic, MCP or a JSON schema with a title.
         strict: Set on every tool unless None.
 
     Raises:
@@ -29,7 +29,7 @@ def openai_tools(tools: object, strict: bool | None = None) -> list[dict[str, An
     made = []
     for place, tool in enumerate(tools):
         try:
-            found = convert_to_openai_tool(tool, strict=strict)
+            found = convert_to_openai_tool(_known_form(tool), strict=strict)
         except (TypeError, ValueError, KeyError) as error:
             raise InvalidPromptError(
                 f"tools[{place}] cannot be used: {one_line(error)}",
@@ -45,3 +45,19 @@ def openai_tools(tools: object, strict: bool | None = None) -> list[dict[str, An
             )
         made.append(found)
     return made
+
+
+def _known_form(tool: Any) -> Any:
+    """A tool as LangChain reads it.
+
+    What the tools of OpenAI's Responses API say is taken for a tool of their server's, and of
+    MCP's the arguments are lost.
+    """
+    if not isinstance(tool, Mapping) or not isinstance(tool.get("name"), str):
+        return tool
+    if tool.get("type") == "function" and "function" not in tool:
+        return {"type": "function", "function": {key: tool[key] for key in tool if key != "type"}}
+    if isinstance(schema := tool.get("inputSchema"), Mapping) and "parameters" not in tool:
+        about = tool.get("description") or ""
+        return {"name": tool["name"], "description": about, "parameters": schema}
+    return tool

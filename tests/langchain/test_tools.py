@@ -91,6 +91,19 @@ def test_a_tool_of_every_kind_is_bound_and_called(chat: ChatAquila2, kind: Any) 
     assert json.dumps(bound.kwargs["tools"])
 
 
+@pytest.mark.parametrize("form", ["Responses", "MCP"])
+def test_a_tool_in_another_api_s_form_keeps_its_arguments(form: str) -> None:
+    """One was taken for a server's own, the other for a tool without arguments."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    function = {"name": "f", "description": "d", "parameters": schema}
+    told: dict[str, Any] = {"type": "function", **function}
+    if form == "MCP":
+        told = {"name": "f", "title": "F", "description": "d", "inputSchema": schema}
+    bound = ChatAquila2(model="nowhere").bind_tools([told], tool_choice="f")
+    assert isinstance(bound, RunnableBinding)
+    assert bound.kwargs["tools"] == [{"type": "function", "function": function}]
+
+
 @pytest.mark.parametrize("choice", ["any", "required", True, {"type": "any"}])
 def test_a_call_is_made_whatever_the_weights_say(chat: ChatAquila2, choice: Any) -> None:
     answer = chat.bind_tools([get_weather, now], tool_choice=choice).invoke("Hello!")
