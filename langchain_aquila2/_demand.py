@@ -59,7 +59,7 @@ def demand_of(keywords: Mapping[str, Any]) -> Demand:
         sampling["constraint"] = constraint
     options: dict[str, Any] = {}
     # Again in OpenAI's form, because a call may name functions and classes, too.
-    tools = runtime_tools(openai_tools(keywords.get("tools") or []))
+    tools = runtime_tools(openai_tools(keywords.get("tools") or [], strict))
     choice = runtime_choice(keywords.get("tool_choice"), [tool.name for tool in tools])
     if tools:
         options["tools"] = tools

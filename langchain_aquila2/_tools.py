@@ -43,6 +43,9 @@ def openai_tools(tools: object, strict: bool | None = None) -> list[dict[str, An
                 parameter="tools",
                 value=tool,
             )
+        if strict is not None:
+            # LangChain leaves a dict in OpenAI's form as it is.
+            found = {**found, "function": {**found["function"], "strict": strict}}
         made.append(found)
     return made
 

@@ -247,6 +247,34 @@ def test_a_strict_tool_refuses_what_cannot_be_enforced(chat: ChatAquila2) -> Non
     assert any("uniqueItems" in notice for notice in answer.response_metadata["notices"])
 
 
+@pytest.mark.parametrize("by", ["bind_tools", "call"])
+def test_strict_is_heeded_of_a_tool_in_open_ai_s_form_too(by: str) -> None:
+    """LangChain leaves such a dict as it is."""
+    items = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    schema = {"type": "object", "properties": {"a": items}}
+    function = {"name": "f", "parameters": schema}
+    loose: dict[str, Any] = {"type": "function", "function": function}
+    told = {"type": "function", "function": {**function, "strict": True}}
+    model = ChatAquila2(model="nowhere")
+
+    def ask(offered: Any, strict: bool | None) -> None:
+        if by == "bind_tools":
+            model.bind_tools([offered], strict=strict)
+        else:
+            model.invoke("Hello!", tools=[offered], strict=strict)
+
+    for offered, strict in ((loose, True), (told, True), (told, None)):
+        with pytest.raises(ours.InvalidConstraintError, match="uniqueItems"):
+            ask(offered, strict)
+    for offered, strict in ((loose, None), (loose, False), (told, False)):
+        if by == "bind_tools":
+            ask(offered, strict)
+        else:
+            with pytest.raises(ours.ModelNotFoundError):
+                ask(offered, strict)
+    assert "strict" not in loose["function"]
+
+
 def test_a_constraint_of_the_runtime_s_own_holds(chat: ChatAquila2) -> None:
     answer = chat.bind(constraint=Regex("[0-9]{3}")).invoke("Hello!")
     assert len(str(answer.content)) == 3
