@@ -7,7 +7,7 @@ write one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -23,7 +23,10 @@ def listed_calls(message: BaseMessage, index: int) -> list[tuple[str | None, Any
     """Return the calls beside a message's content, with their ids."""
     if not isinstance(message, AIMessage):
         return []
-    calls = (*message.tool_calls, *message.invalid_tool_calls)
+    calls: Sequence[Any] = (*message.tool_calls, *message.invalid_tool_calls)
+    older = message.additional_kwargs.get("function_call")
+    if not calls and isinstance(older, Mapping):
+        calls = (older,)  # what a FunctionMessage answers; LangChain reads no calls out of it
     return [(call_id_of(call, index), call) for call in calls]
 
 

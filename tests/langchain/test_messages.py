@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     ChatMessage,
+    FunctionMessage,
     HumanMessage,
     SystemMessage,
     ToolMessage,
@@ -210,6 +212,19 @@ def test_streamed_blocks_of_other_providers_are_told_with_their_arguments_and_on
         [turn, result] = told(message, ToolMessage("7", tool_call_id="1"))
         assert [call.name for call in turn.tool_calls] == ["f"]
         assert result.name == "f"
+
+
+def test_a_function_call_of_older_histories_is_told_with_its_result() -> None:
+    """Its message was an empty turn."""
+    older = {"function_call": {"name": "f", "arguments": json.dumps(CALL["args"])}}
+    result = FunctionMessage("7", name="f")
+    assert told(HumanMessage("go"), AIMessage("", additional_kwargs=older), result) == [
+        Message("user", "go"),
+        Message("assistant", "", tool_calls=(MADE,)),
+        Message("tool", "7", "f"),
+    ]
+    both = AIMessage("", tool_calls=[CALL], additional_kwargs=older)
+    assert told(both) == [Message("assistant", "", tool_calls=(MADE,))]
 
 
 def test_a_call_that_was_cut_short_is_told_as_text() -> None:
