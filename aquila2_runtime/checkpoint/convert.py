@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -131,7 +132,8 @@ def _check_source(source: Path, config: ModelConfig) -> None:
 
 def _check_destination(source: Path, destination: Path) -> None:
     check_free(destination)
-    if destination.absolute().is_relative_to(source.absolute()):
+    # Where they truly are: a name may lead through links, or out of a directory again by "..".
+    if Path(os.path.realpath(destination)).is_relative_to(os.path.realpath(source)):
         _refuse("destination", destination, f"{destination} lies in the source", "Name another.")
 
 

@@ -204,6 +204,19 @@ def test_a_place_that_cannot_be_is_refused_by_name(tmp_path: Path, name: str) ->
     assert not leftovers(tmp_path)
 
 
+def test_a_place_is_in_the_source_by_where_it_is_not_by_how_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_checkpoint(tmp_path / "source")
+    (tmp_path / "link").symlink_to(source)
+    with pytest.raises(InvalidLoadOptionError, match="lies in the source"):
+        convert_checkpoint(source, tmp_path / "link" / "new")
+    monkeypatch.chdir(source)  # as by: cd source; aquila2 convert . ../new
+    assert convert_checkpoint(source, Path("../new")).files
+    assert (tmp_path / "new" / "config.json").is_file()
+    assert not leftovers(source)
+
+
 def test_a_disk_that_becomes_full_is_said_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
