@@ -61,7 +61,8 @@ def create_app(runtime: Aquila2Runtime, settings: ServerSettings | None = None) 
             CORSMiddleware,
             allow_origins=chosen.origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type"),
+            # OpenAI's client for browsers adds a dozen of its own, more with every version.
+            allow_headers=("*",),
         )
     return app
 

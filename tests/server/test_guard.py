@@ -97,7 +97,8 @@ def test_pages_of_other_sites_may_not_ask(guarded: Raw) -> None:
 def test_browsers_are_told_which_pages_may_ask(guarded: Raw, raw: Raw) -> None:
     asks = {
         "Access_Control_Request_Method": "POST",
-        "Access_Control_Request_Headers": "authorization",
+        # Those of OpenAI's client for browsers.
+        "Access_Control_Request_Headers": "authorization,content-type,x-stainless-arch",
     }
     own, other = "https://example.org", "https://evil.example"
     path = "/v1/chat/completions"
