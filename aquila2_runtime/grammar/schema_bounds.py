@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from aquila2_runtime.grammar.combined import combined_places, is_joined
 from aquila2_runtime.grammar.formats import PATTERNS, SILENT, narrowed
+from aquila2_runtime.grammar.look_around import looks_around
 from aquila2_runtime.grammar.plain_json import check_json, check_size, refuse, values
 from aquila2_runtime.grammar.word_classes import unicode_words
 
@@ -154,6 +155,8 @@ class _Fitting:
             known = isinstance(value, str) and value in _FORMATS
         elif key == "multipleOf":
             known = _divides_easily(value)
+        elif key == "pattern":
+            known = not isinstance(value, str) or not looks_around(value)
         else:
             known = key not in _UNENFORCED
         if known:

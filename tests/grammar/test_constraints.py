@@ -66,6 +66,10 @@ def test_what_was_compiled_goes_with_its_tokenizer(demo_path: Path) -> None:
         ({"type": "object", "dependentRequired": {"a": ["b"]}}, "dependentRequired"),
         ({"type": "string", "format": "iri"}, "format"),
         ({"type": "integer", "multipleOf": 999_983}, "multipleOf"),
+        ({"type": "string", "pattern": r"^(?!\.)(?!.*\.\.)[a-z.]+@[a-z.]+$"}, "pattern"),
+        ({"type": "string", "pattern": r"(?<=a)b|c(?<!d)"}, "pattern"),
+        ({"type": "string", "pattern": r"^(\w)\1$"}, "pattern"),
+        ({"type": "string", "pattern": r"[]a]\bfoo"}, "pattern"),
     ],
 )
 def test_a_keyword_that_cannot_be_enforced_is_named_or_left_out_and_told(
@@ -76,6 +80,13 @@ def test_a_keyword_that_cannot_be_enforced_is_named_or_left_out_and_told(
     assert caught.value.parameter == key
     loose = compiler_for(tokenizer).compile(JsonSchema(schema, strict=False))
     assert any(key in notice for notice in loose.notices)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^[(?=a)]b$", r"^\(\?=$", r"^\\b[^](?!x]$", r"^(?:a|b)(?<c>d)$"]
+)
+def test_a_pattern_that_only_looks_like_look_around_is_enforced(pattern: str) -> None:
+    assert JsonSchema({"type": "string", "pattern": pattern}).dropped == ()
 
 
 @pytest.mark.parametrize("key", ["minProperties", "prefixItems", "patternProperties", "multipleOf"])
