@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytest
@@ -153,3 +154,69 @@ class TestDObjects:
         llm.max_tokens = 90
         llm.chat([ChatMessage("Hi")], answer_limit=7)
         assert engine.asked[-1].max_tokens == 7
+
+
+WRAPPER = (
+    "A curious user talks to an assistant, who answers briefly and names no source that is not "
+    "there. ### Human: {query_str} ### Assistant:"
+)
+
+
+def _completed(prompt: str) -> str:
+    return WRAPPER.format(query_str=prompt)
+
+
+def _conversed(messages: Sequence[ChatMessage]) -> str:
+    return _completed("\n".join(message.content or "" for message in messages))
+
+
+class TestDOwnPrompts:
+    @pytest.mark.parametrize("mode", ["tree_summarize", "simple_summarize", "accumulate"])
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"messages_to_prompt": _conversed},
+            {"messages_to_prompt": _conversed, "system_prompt": "You name your sources. " * 9},
+            {"completion_to_prompt": _completed, "is_chat_model": False},
+            {"query_wrapper_prompt": PromptTemplate(WRAPPER), "is_chat_model": False},
+        ],
+        ids=["messages", "system", "completion", "wrapper"],
+    )
+    def test_what_the_caller_s_own_prompts_take_is_off_the_window(
+        self, demo_runtime: Aquila2Runtime, mode: str, fields: dict[str, Any]
+    ) -> None:
+        """It was not counted, and summaries of long texts overflowed."""
+        runtime, engine = scripted_runtime(demo_runtime, 1_024, 3)
+        llm = Aquila2.from_runtime(runtime, max_tokens=64, **fields)
+        prompts = answered(llm, engine, text_of(llm, 2_000), response_mode=mode)
+        assert 1_024 // 2 < max(prompts) <= 1_024 - 64
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"completion_to_prompt": _completed},
+            {"query_wrapper_prompt": PromptTemplate(WRAPPER)},
+            {"query_wrapper_prompt": PromptTemplate(WRAPPER), "system_prompt": "Be brief."},
+        ],
+        ids=["completion", "wrapper", "system"],
+    )
+    def test_a_completion_of_a_full_window_fits(
+        self, demo_runtime: Aquila2Runtime, fields: dict[str, Any]
+    ) -> None:
+        runtime, engine = scripted_runtime(demo_runtime, 512, 3)
+        llm = Aquila2.from_runtime(runtime, max_tokens=64, **fields)
+        room = llm.metadata.context_window - 64
+        llm.complete(text_of(llm, room))
+        assert 512 - 64 - 24 < len(engine.asked[-1].prompt_token_ids) <= 512 - 64
+
+    def test_functions_are_asked_anew_when_they_change_and_their_errors_wait(
+        self, make_llm: MakeLLM
+    ) -> None:
+        llm = make_llm(max_tokens=64)
+        whole = llm.metadata.context_window
+        llm.completion_to_prompt = _completed
+        assert llm.metadata.context_window < whole - 20
+        llm.completion_to_prompt = lambda prompt: str(1 // 0)
+        assert llm.metadata.context_window == whole
+        with pytest.raises(ZeroDivisionError):
+            llm.complete("Hi")
