@@ -6,10 +6,10 @@ them and no weights, and finds the loaded runtime again by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from llama_index.core.base.llms.types import ChatMessage, LLMMetadata
+from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.llms.llm import default_completion_to_prompt
 
@@ -20,13 +20,9 @@ from llamaindex_aquila2._checks import check_fields
 from llamaindex_aquila2._fields import Fields
 from llamaindex_aquila2._helpers import make_chat_memory, make_node_parser, make_prompt_helper
 from llamaindex_aquila2._messages import plain_prompt
+from llamaindex_aquila2._own_prompts import with_own_prompts
 from llamaindex_aquila2._params import MAX_TOKENS_ALIASES, SAMPLING_FIELDS, default_limit, unalias
-from llamaindex_aquila2._tokens import (
-    load_tokenizer,
-    made_tokens,
-    plain_tokens,
-    template_tokens,
-)
+from llamaindex_aquila2._tokens import load_tokenizer, plain_tokens, template_tokens
 
 if TYPE_CHECKING:
     from llama_index.core.indices.prompt_helper import PromptHelper
@@ -295,11 +291,7 @@ class Specified(Fields):
             taken = template_tokens(self._tokenizer, facts.template, self.system_prompt)
         else:
             taken = facts.template_tokens
-        wrapper = self.query_wrapper_prompt
-        if chats and wrapper is not None:
-            taken += made_tokens(self.tokenizer_fn, lambda text: wrapper.format(query_str=text))
-        for make in self._own_prompts(chats):
-            taken = max(taken, made_tokens(self.tokenizer_fn, make))
+        taken = with_own_prompts(self, self.tokenizer_fn, taken, chats=chats)
         return LLMMetadata(
             context_window=max(1, facts.max_model_len - taken),
             num_output=self.max_tokens or default_limit(facts.max_model_len),
@@ -307,17 +299,6 @@ class Specified(Fields):
             is_function_calling_model=self.is_function_calling_model,
             model_name=facts.model,
         )
-
-    def _own_prompts(self, chats: bool) -> Iterator[Callable[[str], str]]:
-        """How the caller's own functions and wrapper make a whole prompt of a text."""
-        converse, complete = self.messages_to_prompt, self.completion_to_prompt
-        if converse is not None and converse is not plain_prompt:
-            yield lambda text: converse(self._extend_messages([ChatMessage(text)]))
-        # LlamaIndex puts system prompt and wrapper around what it asks of a base model.
-        if complete is not None and complete is not default_completion_to_prompt:
-            yield complete if chats else lambda text: self._extend_prompt(complete(text))
-        elif self.query_wrapper_prompt is not None and not chats:
-            yield self._extend_prompt
 
 
 def _rebuild(cls: type[Specified], fields: dict[str, Any]) -> Specified:

@@ -81,18 +81,3 @@ def plain_tokens(encode: Callable[[str], list[int]], system_prompt: str | None) 
     before, after = plain_prompt(messages).rsplit(word, 1)
     # As in a template, one more for the borders.
     return len(encode(before)) + len(encode(after)) + 1
-
-
-def made_tokens(encode: Callable[[str], list[int]], make: Callable[[str], str]) -> int:
-    """Count what a function of the caller's own puts around one text.
-
-    Args:
-        encode: The tokenizer.
-        make: Makes a prompt of a text. Where it fails, nothing is counted: its error is told where
-            a prompt is asked for.
-    """
-    try:
-        # As in a template, one more for the borders: the word's own.
-        return len(encode(make("x")))
-    except Exception:
-        return 0
