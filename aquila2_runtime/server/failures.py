@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from fastapi.exceptions import RequestValidationError
@@ -53,6 +54,7 @@ _BY_STATUS: Final = {
     429: "rate_limit_error",
 }
 _RETRY_SECONDS: Final = "1"
+_TYPES: Final = ("str", "bool", "int", "float")
 
 
 def body(message: str, status: int, param: str | None = None, code: str | None = None) -> Any:
@@ -117,14 +119,32 @@ def _answer(content: Any, status: int) -> JSONResponse:
 
 
 def _first(error: RequestValidationError) -> tuple[str, int, str | None]:
-    fault = next(iter(error.errors()))
-    kind, place = fault["type"], [str(part) for part in fault["loc"] if part != "body"]
+    faults = error.errors()
+    fault, place = faults[0], _place(faults[0])
+    kind, where = fault["type"], ".".join(place)
     if kind == "json_invalid":
         return f"The body is no JSON: {fault.get('ctx', {}).get('error', '')}.", 400, None
-    where = ".".join(place)
     if kind == "extra_forbidden":
         return f"There is no parameter {where[:200]!r}.{_guess(place)}", 400, where[:200]
-    return f"{where[:200] or 'The body'}: {fault['msg']}.", 400, where[:200] or None
+    # Of a field that may be one of several things each says what is wrong; its name is one.
+    at = next((at for at, part in enumerate(place) if _is_branch(part)), len(place))
+    where = ".".join(place[:at])
+    same = (
+        faults[:1]
+        if at == len(place)
+        else [one for one in faults if _place(one)[:at] == place[:at]]
+    )
+    said = "; or ".join(dict.fromkeys(str(one["msg"]) for one in same))
+    return f"{where[:200] or 'The body'}: {said}.", 400, where[:200] or None
+
+
+def _place(fault: Mapping[str, Any]) -> list[str]:
+    return [str(part) for part in fault["loc"] if part != "body"]
+
+
+def _is_branch(part: str) -> bool:
+    """Whether a part of a place is how pydantic calls a type, and no field's name."""
+    return part in _TYPES or "[" in part
 
 
 def _guess(place: list[str]) -> str:

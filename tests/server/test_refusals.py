@@ -76,6 +76,28 @@ def test_the_parameter_at_fault_is_named(raw: Raw, fields: dict[str, Any], param
 
 
 @pytest.mark.parametrize(
+    ("fields", "param", "told"),
+    [
+        ({"prompt": []}, "prompt", "at least 1 item"),
+        ({"prompt": ["a"] * 129}, "prompt", "at most 128 items"),
+        ({"prompt": ["a", 5]}, "prompt", "valid string; or "),
+        ({"prompt": "a", "stop": [5]}, "stop", "valid string"),
+        ({"prompt": "a", "structured_outputs": {"json": 5}}, "structured_outputs.json", "boolean"),
+        ({"messages": _message(content=5)}, "messages.0.content", "valid list"),
+        ({"messages": _message(content=["a"])}, "messages.0.content", "valid dictionary"),
+    ],
+)
+def test_a_field_that_may_be_several_things_is_named_and_all_of_them_are_told(
+    raw: Raw, fields: dict[str, Any], param: str, told: str
+) -> None:
+    path = "/v1/chat/completions" if "messages" in fields else "/v1/completions"
+    status, _, said = raw("POST", path, {"model": "aquila2-demo"} | fields)
+    assert (status, said["error"]["param"]) == (400, param)
+    assert said["error"]["message"].startswith(f"{param}: ")
+    assert told in said["error"]["message"]
+
+
+@pytest.mark.parametrize(
     "url", ["http://169.254.169.254/", "file:///etc/passwd", "data:image/png;base64,AAAA"]
 )
 def test_nothing_that_a_message_points_to_is_opened(raw: Raw, url: str) -> None:
