@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from aquila2_runtime.batches import MAX_IN_FLIGHT
 from aquila2_runtime.errors import Aquila2Error, ModelNotFoundError
 from aquila2_runtime.server import failures
 from aquila2_runtime.server.answers import ChatAnswer, TextAnswer
@@ -146,11 +147,14 @@ class _Routes:
         self, prompts: list[Any], params: SamplingParams, options: dict[str, Any]
     ) -> list[RequestOutput]:
         """Continue all prompts together; one that is refused stops the others."""
-        complete = self._runtime.acomplete
-        tasks = [
-            asyncio.ensure_future(complete(params=params, **_prompt(prompt), **options))
-            for prompt in prompts
-        ]
+        # All answers at once would be more than may wait, and the body be refused for ever.
+        turns = asyncio.Semaphore(max(MAX_IN_FLIGHT // params.n, 1))
+
+        async def continued(prompt: Any) -> RequestOutput:
+            async with turns:
+                return await self._runtime.acomplete(params=params, **_prompt(prompt), **options)
+
+        tasks = [asyncio.ensure_future(continued(prompt)) for prompt in prompts]
         try:
             return await asyncio.gather(*tasks)
         finally:

@@ -66,6 +66,17 @@ def test_one_prompt_that_is_refused_is_named_and_none_is_left_running(
     assert wait_until(lambda: demo_runtime.stats().running == 0)
 
 
+def test_more_answers_than_may_wait_are_given_in_turns(
+    raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of what a body may ask, 128 times 64 answers, half may wait.
+    monkeypatch.setattr("aquila2_runtime.engine.torch_engine.MAX_WAITING", 24)
+    monkeypatch.setattr("aquila2_runtime.server.app.MAX_IN_FLIGHT", 12, raising=False)
+    asked = ASKED | {"prompt": ["从前"] * 32, "n": 3, "max_tokens": 1}
+    status, _, said = raw("POST", "/v1/completions", asked)
+    assert (status, len(said.get("choices", []))) == (200, 96)
+
+
 def test_an_adapter_is_asked_for_by_its_name(demo_path: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     from tests.adapters import random_adapter
