@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from typing import Final, NoReturn
 
 from aquila2_runtime.errors import InvalidRequestError
@@ -11,6 +12,7 @@ from aquila2_runtime.shown import shown
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 _SHORTEST_KEY: Final = 8
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*,]+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,10 @@ class ServerSettings:
         if self.hosts is not None:
             object.__setattr__(self, "hosts", _names("hosts", self.hosts))
         object.__setattr__(self, "origins", _names("origins", self.origins))
+        for origin in self.origins:
+            # What browsers send has neither path nor slash: anything else would never be met.
+            if not _ORIGIN.fullmatch(origin):
+                _fail("origins", origin, "sites like https://example.org, without a path")
         for name in ("max_body_bytes", "body_seconds", "ping_seconds"):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -166,6 +166,9 @@ def test_other_machines_are_served_with_a_key_alone(host: str) -> None:
         {"served_name": ""},
         {"hosts": "localhost"},
         {"origins": [1]},
+        {"origins": ["https://example.org/"]},  # browsers send no slash
+        {"origins": ["example.org"]},
+        {"origins": ["*"]},
         {"max_body_bytes": 0},
         {"body_seconds": float("nan")},
         {"ping_seconds": True},
