@@ -12,7 +12,8 @@ from aquila2_runtime.shown import shown
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 _SHORTEST_KEY: Final = 8
-_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*,]+")
+# "null" is what pages send that were opened as files.
+_ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[^\s/?#@*,]+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -180,3 +180,10 @@ def test_settings_are_checked(wrong: dict[str, Any]) -> None:
         ServerSettings(**wrong)
     assert caught.value.parameter == name
     assert "short" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://example.org", "http://[::1]:3000", "null", "app://localhost"]
+)
+def test_origins_as_browsers_send_them_are_taken(origin: str) -> None:
+    assert ServerSettings(origins=(origin,)).origins == (origin,)
