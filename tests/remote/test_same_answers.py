@@ -97,9 +97,12 @@ def test_a_call_that_must_come_is_held_to_its_grammar_there(
 
 def test_a_call_that_may_come_is_what_the_model_makes_of_it(far: Aquila2Runtime) -> None:
     params = SamplingParams(temperature=0, max_tokens=60)
-    asked = [Message("user", "What time is it? Call get_time().")]
-    there = far.chat(asked, params, tools=TOOLS)
-    assert {call.name for call in there.tool_calls} == {"get_time"}
+    city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tools = [Tool("get_weather", "Gives the weather of a city.", city)]
+    there = far.chat([Message("user", "北京天气怎么样？")], params, tools=tools)
+    assert [(call.name, call.arguments) for call in there.tool_calls] == [
+        ("get_weather", {"city": "北京"})
+    ]
 
 
 def test_what_guards_prompts_is_here(far: Aquila2Runtime, demo_runtime: Aquila2Runtime) -> None:
