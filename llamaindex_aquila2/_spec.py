@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.llms.llm import default_completion_to_prompt
 
 from aquila2_runtime import InvalidLoadOptionError, RuntimeLease
 from aquila2_runtime.keywords import reject_unknown
@@ -19,8 +18,7 @@ from aquila2_runtime.load_options import OPTION_NAMES
 from llamaindex_aquila2._checks import check_fields
 from llamaindex_aquila2._fields import Fields
 from llamaindex_aquila2._helpers import make_chat_memory, make_node_parser, make_prompt_helper
-from llamaindex_aquila2._messages import plain_prompt
-from llamaindex_aquila2._own_prompts import with_own_prompts
+from llamaindex_aquila2._own_prompts import own_functions, with_own_prompts
 from llamaindex_aquila2._params import MAX_TOKENS_ALIASES, SAMPLING_FIELDS, default_limit, unalias
 from llamaindex_aquila2._tokens import load_tokenizer, plain_tokens, template_tokens
 
@@ -31,10 +29,6 @@ if TYPE_CHECKING:
 
     from aquila2_runtime import Aquila2Runtime
 
-_FUNCTIONS: Final = {
-    "messages_to_prompt": plain_prompt,
-    "completion_to_prompt": default_completion_to_prompt,
-}
 # What a copy keeps, and a dictionary or a pickle leaves out.
 _HANDLERS: Final = frozenset({"callback_manager", "rate_limiter", "progress"})
 
@@ -257,10 +251,7 @@ class Specified(Fields):
         fields = {
             name: getattr(self, name) for name in type(self).model_fields if name not in _HANDLERS
         }
-        for name, default in _FUNCTIONS.items():
-            if fields[name] is default:
-                fields[name] = None
-        return fields
+        return fields | own_functions(self)._asdict()
 
     def _call_defaults(self) -> dict[str, Any]:
         """What a call inherits; read at every call, so assigned fields count."""

@@ -16,13 +16,13 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
 )
-from llama_index.core.llms.llm import default_completion_to_prompt
 
 from aquila2_runtime import InvalidPromptError, Message
 from aquila2_runtime.shown import shown
 from llamaindex_aquila2._calls import Call
 from llamaindex_aquila2._endpoints import chat_endpoint, completion_endpoint
 from llamaindex_aquila2._messages import is_brief, plain_prompt, to_runtime_messages
+from llamaindex_aquila2._own_prompts import own_functions
 from llamaindex_aquila2._params import CHAT_KEYWORDS, call_options
 from llamaindex_aquila2._responses import Answer, Stream, whole
 from llamaindex_aquila2._structured import Structured
@@ -160,10 +160,7 @@ class Aquila2(Structured):
 
     async def _aready(self, make: Callable[..., Call], *args: Any) -> tuple[Aquila2Runtime, Call]:
         """In a thread, because files may be read and own functions called, unless it is brief."""
-        plain = self.messages_to_prompt in (None, plain_prompt) and self.completion_to_prompt in (
-            None,
-            default_completion_to_prompt,
-        )
+        plain = own_functions(self) == (None, None)
         prompt, keywords = args[0], args[-1]
         if plain and self._lease.at_hand and is_brief(prompt) and not keywords.get("tools"):
             return self._ready(make, *args)
@@ -174,12 +171,13 @@ class Aquila2(Structured):
         self._lease.check_adapter(options.request.get("adapter"))
         # Converted in any case: what is wrong with the messages is said before anything loads.
         converted = to_runtime_messages(messages, self.system_prompt)
-        if self.messages_to_prompt in (None, plain_prompt) and self._chats():
+        own = own_functions(self).messages_to_prompt
+        if own is None and self._chats():
             return Call(messages=converted, text=None, options=options)
         system = self.system_prompt
         if system and all(message.content != system for message in messages):
             messages = self._extend_messages(list(messages))
-        text = (self.messages_to_prompt or plain_prompt)(messages)
+        text = (own or plain_prompt)(messages)
         return Call(messages=None, text=_prompt("messages_to_prompt", text), options=options)
 
     def _completion_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Call:
@@ -187,8 +185,8 @@ class Aquila2(Structured):
         self._lease.check_adapter(options.request.get("adapter"))
         if formatted:
             return Call(messages=None, text=prompt, options=options)
-        own = self.completion_to_prompt
-        if own is not None and own is not default_completion_to_prompt:
+        own = own_functions(self).completion_to_prompt
+        if own is not None:
             text = _prompt("completion_to_prompt", own(prompt))
             return Call(messages=None, text=text, options=options)
         if not self._chats():
